@@ -1,0 +1,162 @@
+"""From what a runtime executed back to the layers of the network: one written rule for all runtimes.
+
+A runtime fuses operators of the exported model into kernels and adds kernels of its own. The rule:
+
+1. A kernel made of operators of the model belongs to the layer of its *anchor*: the first convolution or matrix
+   product among its operators, or the first operator where there is none.
+2. A kernel that the runtime added (a layout reorder) belongs to the layer of the kernel that reads its result; at the
+   end of the network, to the layer of the kernel that feeds it.
+3. What can be attributed by neither rule raises :class:`~layerclock.errors.DeviceError`: no time is dropped in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from layerclock.errors import DeviceError
+from layerclock.network import AttributeValue, Kernel, TensorSpec
+
+__all__ = ["Executed", "SourceGraph"]
+
+_ANCHORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", "QLinearConv", "QLinearMatMul", "ConvInteger"})
+_KEPT_ATTRIBUTES = ("kernel_shape", "strides", "group", "dilations")
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """A kernel as the runtime reports it.
+
+    ``operators`` are the names of the model's nodes that it computes; a runtime that tells only the last one sets
+    ``only_last``, and the others are found by walking the model. ``reader`` and ``feeder`` name neighbouring kernels.
+    """
+
+    name: str
+    op: str
+    operators: tuple[str, ...]
+    only_last: bool = False
+    reader: str = ""
+    feeder: str = ""
+    layout: str = ""
+    implementation: str = ""
+
+
+class SourceGraph:
+    """The exported model's operators, their order, sites and shapes. Raises :class:`DeviceError` if it cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            model = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
+        except (OSError, ValueError) as error:
+            raise DeviceError(f"cannot read the model {path}: {error}", "export it again") from error
+        graph = model.graph
+        self.nodes: dict[str, onnx.NodeProto] = {node.name: node for node in graph.node}
+        self.order = {node.name: position for position, node in enumerate(graph.node)}
+        self.producer = {tensor: node.name for node in graph.node for tensor in node.output if tensor}
+        self.shapes: dict[str, TensorSpec] = {}
+        for value in (*graph.input, *graph.value_info, *graph.output):
+            kind = value.type.tensor_type
+            shape = tuple(int(dimension.dim_value) for dimension in kind.shape.dim)
+            self.shapes[value.name] = TensorSpec(shape, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name)
+        for weights in graph.initializer:
+            self.shapes[weights.name] = TensorSpec(tuple(weights.dims), onnx.helper.tensor_dtype_to_np_dtype(weights.data_type).name)
+        self.weights = {weights.name for weights in graph.initializer}
+
+    def find(self, name: str) -> str:
+        """The node that ``name`` (of a node or of a tensor it makes) stands for, or an empty string."""
+        return name if name in self.nodes else self.producer.get(name, "")
+
+    def kernels(self, executed: Sequence[Executed], boundaries: Collection[str] = ()) -> tuple[Kernel, ...]:
+        """The executed kernels with their operators, shapes and layer, in the given order.
+
+        ``boundaries`` are tensors of the model known to pass from one kernel to another: fusion never crosses them.
+        """
+        operators = self._operators(executed, boundaries)
+        sites: dict[str, str] = {}
+        for kernel in executed:
+            if operators[kernel.name]:
+                sites[kernel.name] = self._anchor(operators[kernel.name]).split("/")[0]
+        by_name = {kernel.name: kernel for kernel in executed}
+        for kernel in executed:
+            if kernel.name not in sites:
+                sites[kernel.name] = self._neighbour_site(kernel, by_name, sites)
+        return tuple(self._kernel(kernel, operators[kernel.name], sites[kernel.name]) for kernel in executed)
+
+    def _operators(self, executed: Sequence[Executed], boundaries: Collection[str]) -> dict[str, tuple[str, ...]]:
+        claimed: dict[str, list[str]] = {kernel.name: [] for kernel in executed}
+        owner: dict[str, str] = {}
+        for kernel in executed:
+            for name in dict.fromkeys(filter(None, map(self.find, kernel.operators))):
+                if name not in owner:
+                    owner[name] = kernel.name
+                    claimed[kernel.name].append(name)
+        growing = {kernel.name for kernel in executed if kernel.only_last and claimed[kernel.name]}
+        for kernel_name in growing:
+            self._walk_back(kernel_name, claimed, owner, boundaries)
+        # What is left was fused into the kernel that made its first input (a residual addition, for one).
+        for name in self.order:
+            before = next((self.producer[tensor] for tensor in self.nodes[name].input if tensor in self.producer), "")
+            if name not in owner and owner.get(before) in growing:
+                owner[name] = owner[before]
+                claimed[owner[before]].append(name)
+        return {name: tuple(sorted(nodes, key=self.order.__getitem__)) for name, nodes in claimed.items()}
+
+    def _walk_back(self, kernel: str, claimed: dict[str, list[str]], owner: dict[str, str], boundaries: Collection[str]) -> None:
+        pending = list(claimed[kernel])
+        site = pending[0].split("/")[0]
+        while pending:
+            for tensor in self.nodes[pending.pop()].input:
+                before = self.producer.get(tensor, "")
+                if before and tensor not in boundaries and before not in owner and before.split("/")[0] == site:
+                    owner[before] = kernel
+                    claimed[kernel].append(before)
+                    pending.append(before)
+
+    def _anchor(self, operators: Sequence[str]) -> str:
+        return next((name for name in operators if self.nodes[name].op_type in _ANCHORS), operators[0])
+
+    @staticmethod
+    def _neighbour_site(kernel: Executed, by_name: dict[str, Executed], sites: dict[str, str]) -> str:
+        for direction in ("reader", "feeder"):
+            seen, current = {kernel.name}, getattr(kernel, direction)
+            while current in by_name and current not in seen:
+                if current in sites:
+                    return sites[current]
+                seen.add(current)
+                current = getattr(by_name[current], direction)
+        raise DeviceError(
+            f"kernel {kernel.name!r} ({kernel.op}) cannot be attributed to a layer of the network",
+            "please report it with the model: its time would be lost",
+        )
+
+    def _kernel(self, kernel: Executed, operators: tuple[str, ...], site: str) -> Kernel:
+        inside = set(operators)
+        read = [tensor for name in operators for tensor in self.nodes[name].input if self.producer.get(tensor) not in inside]
+        made = list(self.nodes[operators[-1]].output) if operators else []
+        attributes: tuple[tuple[str, AttributeValue], ...] = ()
+        if operators:
+            attributes = tuple(_attributes(self.nodes[self._anchor(operators)]))
+        return Kernel(
+            name=kernel.name,
+            op=kernel.op,
+            site=site,
+            fused_ops=tuple(self.nodes[name].op_type for name in operators),
+            inputs=self._specs(tensor for tensor in dict.fromkeys(read) if tensor),
+            outputs=self._specs(made),
+            attributes=attributes,
+            layout=kernel.layout,
+            implementation=kernel.implementation,
+        )
+
+    def _specs(self, tensors: Iterable[str]) -> tuple[TensorSpec, ...]:
+        return tuple(self.shapes[tensor] for tensor in tensors if tensor in self.shapes)
+
+
+def _attributes(node: onnx.NodeProto) -> Iterable[tuple[str, AttributeValue]]:
+    for attribute in sorted(node.attribute, key=lambda attribute: attribute.name):
+        if attribute.name in _KEPT_ATTRIBUTES:
+            value = onnx.helper.get_attribute_value(attribute)
+            yield attribute.name, value if isinstance(value, int) else "x".join(map(str, value))

@@ -1,0 +1,161 @@
+"""Export a network from torch to ONNX so that every operator still tells its layer. Needs torch and onnx.
+
+Exporters name operators in different ways: the TorchScript one by module path, the dynamo one in metadata. Here both
+become one form: node and tensor names begin with ``<site>/``. An operator outside all sites (a ``Flatten`` between
+two modules) belongs to the site that produces its first input.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import tempfile
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+
+from layerclock.errors import DeviceError, OutputError, SpaceError
+from layerclock.interfaces import ModelFile
+from layerclock.space import SiteIndex
+
+if TYPE_CHECKING:
+    from layerclock.interfaces import SearchSpace
+
+__all__ = ["Exporter", "calibrate_normalisation", "cache_folder", "export_network"]
+
+# Part of the cache key: raise it when the exported file changes for the same network.
+EXPORT_VERSION = 1
+OPSET = 17
+
+
+def cache_folder() -> Path:
+    """Where exported networks are kept: ``$LAYERCLOCK_CACHE``, else the user's cache folder."""
+    chosen = os.environ.get("LAYERCLOCK_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "layerclock"
+
+
+def calibrate_normalisation(network: torch.nn.Module, batches: list[torch.Tensor]) -> None:
+    """Set the running statistics of every BatchNorm from ``batches`` (float32[N, C, H, W] each).
+
+    Without it a random-weight network's activations vanish, and denormal numbers distort its times.
+    """
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over the batches
+    network.train()
+    with torch.no_grad():
+        for batch in batches:
+            network(batch)
+    network.eval()
+    for norm in norms:
+        norm.momentum = 0.1
+
+
+class Exporter:
+    """Exports networks of one space, with random but calibrated weights, into a content-addressed cache.
+
+    A file's name is the hash of everything that decides its content: the layers and where they stand, batch, seed,
+    exporter and versions. ``dynamo`` chooses torch's newer exporter. Weights depend on the genome alone, not on order.
+    """
+
+    def __init__(self, space: SearchSpace, batch: int = 1, dynamo: bool = False, folder: Path | None = None) -> None:
+        self.space = space
+        self.index = SiteIndex.of(space)
+        self.batch = batch
+        self.dynamo = dynamo
+        self.folder = folder or cache_folder()
+
+    def __call__(self, genome: npt.ArrayLike) -> ModelFile:
+        """The exported file of one genome, from the cache if it is there.
+
+        Raises :class:`OutputError` if the cache cannot be written and :class:`DeviceError` if torch cannot export.
+        """
+        canonical = self.index.canonical(np.asarray(genome)[None])[0]
+        network = self.index.network(canonical)
+        content = [EXPORT_VERSION, torch.__version__, onnx.__version__, OPSET, self.batch, self.dynamo]
+        content += [f"{placed.site}={placed.layer.key}" for placed in network.layers]
+        digest = hashlib.sha256(repr(content).encode()).hexdigest()[:24]
+        path = self.folder / "models" / f"{digest}.onnx"
+        sites = tuple(placed.site for placed in network.layers)
+        if not path.exists():
+            torch.manual_seed(int(digest[:8], 16))
+            module = self.space.build(canonical)
+            shape = self.space.input.shape[1:]
+            calibrate_normalisation(module, [torch.randn(8, *shape)])
+            export_network(module, path, torch.randn(self.batch, *shape), sites, self.dynamo)
+        return ModelFile(path, digest, sites)
+
+
+def export_network(module: torch.nn.Module, path: Path, example: torch.Tensor, sites: tuple[str, ...], dynamo: bool = False) -> None:
+    """Write ``module`` as ONNX with operators named after ``sites``; the file appears whole or not at all."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            draft = Path(folder) / "draft.onnx"
+            with warnings.catch_warnings():
+                # torch warns that the TorchScript exporter is the older one: it is ten times faster, and chosen here.
+                warnings.simplefilter("ignore")
+                torch.onnx.export(
+                    module.eval(), (example,), str(draft), input_names=["input"], output_names=["output"], dynamo=dynamo,
+                    external_data=False, opset_version=None if dynamo else OPSET, verbose=False,
+                )  # fmt: skip
+            model = onnx.load(str(draft))
+            name_after_sites(model, sites)
+            onnx.save(model, str(draft))
+            draft.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write the exported network to {path.parent}: {error}", "set LAYERCLOCK_CACHE to a writable folder") from error
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise DeviceError(f"torch cannot export the network to ONNX: {first}", "check the space's build()") from error
+
+
+def name_after_sites(model: onnx.ModelProto, sites: tuple[str, ...]) -> None:
+    """Rename nodes and the tensors they make to ``<site>/<rest>``, in place. Raises :class:`SpaceError` if no node has a site."""
+    outputs = {value.name for value in model.graph.output}
+    site_of_tensor: dict[str, str] = {}
+    renamed: dict[str, str] = {}
+    used: Counter[str] = Counter()
+    found = False
+    for node in model.graph.node:
+        site, rest = _site(node, sites)
+        found = found or bool(site)
+        if not site:
+            producers = [site_of_tensor[name] for name in node.input if name in site_of_tensor]
+            site = producers[0] if producers else sites[0]
+        name = f"{site}/{rest}"
+        used[name] += 1
+        node.name = name if used[name] == 1 else f"{name}_{used[name]}"
+        for position, tensor in enumerate(node.output):
+            site_of_tensor[tensor] = site
+            if tensor not in outputs:
+                renamed[tensor] = node.name if position == 0 else f"{node.name}#{position}"
+    if not found:
+        raise SpaceError("no exported operator carries the name of a site", "name the modules of build() after the sites")
+    for node in model.graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+    del model.graph.value_info[:]
+
+
+def _site(node: onnx.NodeProto, sites: tuple[str, ...]) -> tuple[str, str]:
+    """Site and remaining name of a node: from its TorchScript path or its dynamo scopes; an empty site if it has none."""
+    metadata = {entry.key: entry.value for entry in node.metadata_props}
+    scopes = metadata.get("pkg.torch.onnx.name_scopes")
+    path = max(ast.literal_eval(scopes)[:-1], key=len, default="") if scopes else ".".join(node.name.split("/")[1:-1])
+    owners = [site for site in sites if path == site or path.startswith(site + ".")]
+    if not owners:
+        return "", node.op_type
+    site = max(owners, key=len)
+    inner = path[len(site) + 1 :].replace(".", "/")
+    return site, f"{inner}/{node.op_type}" if inner else node.op_type

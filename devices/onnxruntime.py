@@ -1,0 +1,180 @@
+"""ONNX Runtime: kernel times from its profiling events. Needs onnxruntime and onnx."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+
+from layerclock.devices.attribution import Executed, SourceGraph
+from layerclock.devices.machine import cpu_fingerprint
+from layerclock.errors import DeviceError, DeviceUnavailableError
+from layerclock.interfaces import DeviceEntry, DeviceOptions, KernelTimes, ModelFile
+from layerclock.network import Kernel
+from layerclock.target import Target
+
+__all__ = ["OnnxRuntimeAdapter", "OnnxRuntimeDevice", "OnnxRuntimeSession"]
+
+_PROVIDER = "CPUExecutionProvider"
+_WARM_UP_RUNS = 3
+# The first runs of a profiled session are cold (memory arena, instruction cache) and are not counted.
+_COLD_PROFILED_RUNS = 2
+
+
+class OnnxRuntimeAdapter:
+    """Finds and opens ONNX Runtime's devices."""
+
+    def discover(self) -> list[DeviceEntry]:
+        cpu = dict(cpu_fingerprint()).get("cpu", "CPU")
+        return [DeviceEntry("onnxruntime:cpu", f"ONNX Runtime {onnxruntime.__version__} on {cpu}", True)]
+
+    def open(self, name: str, options: DeviceOptions) -> OnnxRuntimeDevice:
+        return OnnxRuntimeDevice(name, options)
+
+
+class OnnxRuntimeDevice:
+    """The CPU execution provider with one inter-op thread and all graph optimisations."""
+
+    def __init__(self, name: str, options: DeviceOptions) -> None:
+        if options.precision != "float32":
+            raise DeviceUnavailableError(f"{name} runs models in float32 only, not {options.precision}", "use --precision float32")
+        self.target = Target(
+            device=name,
+            runtime="onnxruntime",
+            runtime_version=onnxruntime.__version__,
+            precision=options.precision,
+            threads=options.threads,
+            batch=options.batch,
+            options=(("execution_mode", "sequential"), ("graph_optimization_level", "all"), *sorted(options.extra.items())),
+            fingerprint=cpu_fingerprint(),
+        )
+        self._extra = dict(options.extra)
+
+    def session_options(self) -> onnxruntime.SessionOptions:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.target.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        for key, value in self._extra.items():
+            options.add_session_config_entry(key, value)
+        return options
+
+    def load(self, model: ModelFile) -> OnnxRuntimeSession:
+        return OnnxRuntimeSession(self, model)
+
+
+class OnnxRuntimeSession:
+    """One loaded network. Profiling runs in sessions of its own, so that :meth:`run` never carries its cost."""
+
+    def __init__(self, device: OnnxRuntimeDevice, model: ModelFile) -> None:
+        self._device = device
+        self._model = model
+        self._session: onnxruntime.InferenceSession | None = self._open(device.session_options())
+        generator = np.random.default_rng(0)
+        self._feed = {
+            value.name: generator.standard_normal(value.shape, dtype=np.float32) for value in self._session.get_inputs()
+        }
+        self._kernels: dict[str, Kernel] = {}
+        for _ in range(_WARM_UP_RUNS):
+            self.run()
+
+    def _open(self, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+        try:
+            return onnxruntime.InferenceSession(str(self._model.path), options, providers=[_PROVIDER])
+        except Exception as error:  # the binding raises classes of its own that share no public base
+            raise DeviceError(f"ONNX Runtime cannot load {self._model.path.name}: {error}", "export the network again") from error
+
+    def run(self) -> int:
+        session = self._alive()
+        start = perf_counter_ns()
+        session.run(None, self._feed)
+        return perf_counter_ns() - start
+
+    def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        session = self._alive()
+        names = [value.name for value in session.get_outputs()]
+        return dict(zip(names, (np.asarray(value) for value in session.run(names, dict(inputs))), strict=True))
+
+    def close(self) -> None:
+        self._session = None
+
+    def _alive(self) -> onnxruntime.InferenceSession:
+        if self._session is None:
+            raise DeviceError("the session is closed", "load the model again")
+        return self._session
+
+    def kernel_times(self, runs: int) -> KernelTimes:
+        self._alive()
+        with tempfile.TemporaryDirectory() as folder:
+            options = self._device.session_options()
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(folder) / "profile")
+            if not self._kernels:
+                options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
+            session = self._open(options)
+            for _ in range(_COLD_PROFILED_RUNS + runs):
+                session.run(None, self._feed)
+            events = json.loads(Path(session.end_profiling()).read_text())
+            samples = _samples(events, _COLD_PROFILED_RUNS + runs)
+            if not self._kernels:
+                self._kernels = self._describe(samples, events, Path(folder) / "optimised.onnx")
+        order = list(self._kernels)
+        if set(order) != set(samples):
+            raise DeviceError("ONNX Runtime executed other kernels than before", "measure this network again")
+        matrix = np.array([samples[name][_COLD_PROFILED_RUNS:] for name in order], dtype=np.float64).T * 1e3
+        return KernelTimes(tuple(self._kernels.values()), matrix)
+
+    def _describe(self, samples: Mapping[str, list[float]], events: list[dict[str, Any]], optimised: Path) -> dict[str, Kernel]:
+        graph = onnx.load(str(optimised)).graph
+        producer = {tensor: node.name for node in graph.node for tensor in node.output}
+        reader = {tensor: node.name for node in reversed(graph.node) for tensor in node.input}
+        nodes = {node.name: node for node in graph.node}
+        operation = {_kernel_name(event): event["args"]["op_name"] for event in events if _is_kernel(event)}
+        source = SourceGraph(self._model.path)
+        executed = []
+        for name in samples:
+            node = nodes.get(name)
+            origin = source.find(name.removesuffix("_nchwc"))
+            executed.append(
+                Executed(
+                    name=name,
+                    op=operation[name],
+                    operators=(origin,) if origin else (),
+                    only_last=True,
+                    reader=next((reader[t] for t in node.output if t in reader), "") if node else "",
+                    feeder=next((producer[t] for t in node.input if t in producer), "") if node else "",
+                    layout="nchwc" if node is not None and node.domain.endswith("nchwc") else "",
+                    implementation=_PROVIDER,
+                )
+            )
+        return dict(zip(samples, source.kernels(executed, boundaries=producer.keys()), strict=True))
+
+
+def _is_kernel(event: Mapping[str, Any]) -> bool:
+    return event.get("cat") == "Node" and str(event["name"]).endswith("_kernel_time")
+
+
+def _kernel_name(event: Mapping[str, Any]) -> str:
+    return str(event["name"]).removesuffix("_kernel_time")
+
+
+def _samples(events: list[dict[str, Any]], runs: int) -> dict[str, list[float]]:
+    """Duration in us of each kernel in each run, in order of execution."""
+    samples: dict[str, list[float]] = defaultdict(list)
+    for event in events:
+        if _is_kernel(event):
+            samples[_kernel_name(event)].append(float(event["dur"]))
+    uneven = [name for name, durations in samples.items() if len(durations) != runs]
+    if not samples or uneven:
+        raise DeviceError(f"ONNX Runtime's profile is incomplete: {uneven[:3] or 'it names no kernel'}", "measure this network again")
+    return dict(samples)

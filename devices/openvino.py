@@ -1,0 +1,205 @@
+"""OpenVINO: kernel times from its performance counters, de-averaged. Needs openvino and onnx.
+
+``get_profiling_info()`` gives each kernel's *mean over all runs since compilation*, rounded to 1 us. The time in run n
+is recovered as ``n * mean_n - (n - 1) * mean_(n-1)``; its rounding error grows with n, so that the counting network is
+compiled afresh before n gets large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import perf_counter_ns
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import openvino
+
+from layerclock.devices.attribution import Executed, SourceGraph
+from layerclock.devices.machine import cpu_fingerprint
+from layerclock.errors import DeviceError, DeviceUnavailableError
+from layerclock.interfaces import DeviceEntry, DeviceOptions, KernelTimes, ModelFile
+from layerclock.network import Kernel
+from layerclock.target import Target
+
+__all__ = ["OpenVinoAdapter", "OpenVinoDevice", "OpenVinoSession"]
+
+_WARM_UP_RUNS = 3
+# At n runs the rounding error of one recovered sample is up to n us.
+_MOST_COUNTED_RUNS = 24
+
+
+class OpenVinoAdapter:
+    """Finds and opens OpenVINO's CPU device."""
+
+    def discover(self) -> list[DeviceEntry]:
+        core = openvino.Core()
+        version = openvino.__version__.split("-")[0]
+        return [
+            DeviceEntry("openvino:CPU", f"OpenVINO {version} on {core.get_property('CPU', 'FULL_DEVICE_NAME').strip()}", True)
+            for device in core.available_devices
+            if device == "CPU"
+        ]
+
+    def open(self, name: str, options: DeviceOptions) -> OpenVinoDevice:
+        return OpenVinoDevice(name, options)
+
+
+class OpenVinoDevice:
+    """OpenVINO's CPU plug-in with one stream and the latency hint."""
+
+    def __init__(self, name: str, options: DeviceOptions) -> None:
+        precisions = {"float32": "f32"}
+        if options.precision not in precisions:
+            raise DeviceUnavailableError(f"{name} runs models in float32 only, not {options.precision}", "use --precision float32")
+        self.core = openvino.Core()
+        self.config = {
+            "INFERENCE_NUM_THREADS": str(options.threads),
+            "INFERENCE_PRECISION_HINT": precisions[options.precision],
+            "NUM_STREAMS": "1",
+            "PERFORMANCE_HINT": "LATENCY",
+            **options.extra,
+        }
+        self.target = Target(
+            device=name,
+            runtime="openvino",
+            runtime_version=openvino.__version__.split("-")[0],
+            precision=options.precision,
+            threads=options.threads,
+            batch=options.batch,
+            options=tuple(sorted(self.config.items())),
+            fingerprint=cpu_fingerprint(),
+        )
+
+    def load(self, model: ModelFile) -> OpenVinoSession:
+        return OpenVinoSession(self, model)
+
+
+class OpenVinoSession:
+    """One loaded network; a second compilation with counters on exists only once :meth:`kernel_times` was asked."""
+
+    def __init__(self, device: OpenVinoDevice, model: ModelFile) -> None:
+        self._device = device
+        self._model = model
+        try:
+            self._network = device.core.read_model(str(model.path))
+        except RuntimeError as error:
+            raise DeviceError(f"OpenVINO cannot read {model.path.name}: {error}", "export the network again") from error
+        self._request: openvino.InferRequest | None = self._compile({}).create_infer_request()
+        generator = np.random.default_rng(0)
+        self._inputs = [
+            openvino.Tensor(generator.standard_normal(tuple(port.shape), dtype=np.float32)) for port in self._network.inputs
+        ]
+        self._set_inputs(self._request)
+        self._counting: _Counters | None = None
+        self._kernels: tuple[Kernel, ...] = ()
+        for _ in range(_WARM_UP_RUNS):
+            self.run()
+
+    def _compile(self, extra: Mapping[str, str]) -> openvino.CompiledModel:
+        try:
+            return self._device.core.compile_model(self._network, "CPU", {**self._device.config, **extra})
+        except RuntimeError as error:
+            raise DeviceError(f"OpenVINO cannot compile {self._model.path.name}: {error}", "check the options and the model") from error
+
+    def _set_inputs(self, request: openvino.InferRequest) -> None:
+        for position, tensor in enumerate(self._inputs):
+            request.set_input_tensor(position, tensor)
+
+    def _alive(self) -> openvino.InferRequest:
+        if self._request is None:
+            raise DeviceError("the session is closed", "load the model again")
+        return self._request
+
+    def run(self) -> int:
+        request = self._alive()
+        start = perf_counter_ns()
+        request.infer()
+        return perf_counter_ns() - start
+
+    def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        request = self._alive()
+        result = request.infer(dict(inputs))
+        self._set_inputs(request)
+        return {port.get_any_name(): np.array(value) for port, value in result.items()}
+
+    def close(self) -> None:
+        self._request = self._counting = None
+
+    def kernel_times(self, runs: int) -> KernelTimes:
+        self._alive()
+        blocks: list[npt.NDArray[np.float64]] = []
+        missing = runs
+        while missing:
+            if self._counting is None or self._counting.runs >= _MOST_COUNTED_RUNS:
+                self._counting = self._start_counting()
+            now = min(missing, _MOST_COUNTED_RUNS - self._counting.runs)
+            blocks.append(self._counting.measure(now))
+            missing -= now
+        return KernelTimes(self._kernels, np.concatenate(blocks))
+
+    def _start_counting(self) -> _Counters:
+        compiled = self._compile({"PERF_COUNT": "YES"})
+        request = compiled.create_infer_request()
+        self._set_inputs(request)
+        counters = _Counters(request)
+        executed = _executed(compiled, counters.names, counters.implementations)
+        if self._kernels and [kernel.name for kernel in self._kernels] != counters.names:
+            raise DeviceError("OpenVINO compiled the network into other kernels than before", "measure this network again")
+        self._kernels = self._kernels or SourceGraph(self._model.path).kernels(executed)
+        return counters
+
+
+class _Counters:
+    """Recovers single runs from the running means of one compiled network."""
+
+    def __init__(self, request: openvino.InferRequest) -> None:
+        self._request = request
+        request.infer()  # the cold run; it stays inside every later mean and cancels in the difference
+        first = [info for info in request.get_profiling_info() if "NOT_RUN" not in str(info.status)]
+        self.names = [info.node_name for info in first]
+        self.implementations = [info.exec_type for info in first]
+        self.runs = 1
+        self._total_us = self._means() * self.runs
+
+    def _means(self) -> npt.NDArray[np.float64]:
+        means = {info.node_name: info.real_time.total_seconds() * 1e6 for info in self._request.get_profiling_info()}
+        return np.array([means[name] for name in self.names])
+
+    def measure(self, runs: int) -> npt.NDArray[np.float64]:
+        """Kernel times in ns, float64[runs, kernels]. Rounding can make a very short one negative; its mean is right."""
+        samples = np.empty((runs, len(self.names)))
+        for row in range(runs):
+            self._request.infer()
+            self.runs += 1
+            total_us = self._means() * self.runs
+            samples[row] = (total_us - self._total_us) * 1e3
+            self._total_us = total_us
+        return samples
+
+
+def _executed(compiled: openvino.CompiledModel, names: list[str], implementations: list[str]) -> list[Executed]:
+    operations = {node.get_friendly_name(): node for node in compiled.get_runtime_model().get_ops()}
+    ran = set(names)
+
+    def information(name: str, key: str) -> str:
+        value = operations[name].get_rt_info()
+        return str(value[key].value) if key in value else ""
+
+    executed = []
+    for name, implementation in zip(names, implementations, strict=True):
+        node = operations[name]
+        readers = [port.get_node().get_friendly_name() for output in node.outputs() for port in output.get_target_inputs()]
+        feeders = [value.get_source_output().get_node().get_friendly_name() for value in node.inputs()]
+        executed.append(
+            Executed(
+                name=name,
+                op=information(name, "layerType"),
+                operators=tuple(filter(None, information(name, "originalLayersNames").split(","))),
+                reader=next((other for other in readers if other in ran), ""),
+                feeder=next((other for other in feeders if other in ran), ""),
+                layout=information(name, "outputLayouts"),
+                implementation=implementation,
+            )
+        )
+    return executed

@@ -1,0 +1,97 @@
+"""The static network of one MobileNetV3 genome, with modules named after the space's sites. Needs torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy.typing as npt
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from layerclock.search.spaces.mobilenetv3 import BlockSpec, ConvSpec, MobileNetV3Space
+
+__all__ = ["ACTIVATIONS", "ConvUnit", "InvertedBottleneck", "MobileNetV3", "SqueezeExcite"]
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "hswish": nn.Hardswish}
+
+
+class ConvUnit(nn.Module):
+    """Convolution, then normalisation and activation where the specification has them."""
+
+    def __init__(self, spec: ConvSpec, groups: int = 1) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1) if spec.pooled else nn.Identity()
+        self.conv = nn.Conv2d(
+            spec.in_channels, spec.out_channels, spec.kernel, spec.stride, spec.kernel // 2, groups=groups, bias=False
+        )
+        self.norm = nn.BatchNorm2d(spec.out_channels) if spec.normalised else nn.Identity()
+        self.act = ACTIVATIONS[spec.activation]() if spec.activation else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.act(self.norm(self.conv(self.pool(x))))
+        return out
+
+
+class SqueezeExcite(nn.Module):
+    """Channel attention (Hu et al., 2018) with MobileNetV3's hard sigmoid."""
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.reduce = nn.Conv2d(channels, squeezed, 1)
+        self.relu = nn.ReLU()
+        self.expand = nn.Conv2d(squeezed, channels, 1)
+        self.gate = nn.Hardsigmoid()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gate: torch.Tensor = self.gate(self.expand(self.relu(self.reduce(self.pool(x)))))
+        return x * gate
+
+
+class InvertedBottleneck(nn.Module):
+    """MobileNetV3's block as :class:`BlockSpec` describes it."""
+
+    def __init__(self, spec: BlockSpec) -> None:
+        super().__init__()
+        from layerclock.search.spaces.mobilenetv3 import ConvSpec
+
+        mid = spec.mid_channels
+        self.spec = spec
+        self.expand: nn.Module = nn.Identity()
+        if mid != spec.in_channels:
+            self.expand = ConvUnit(ConvSpec(spec.in_channels, mid, 1, 1, spec.activation))
+        self.depthwise = ConvUnit(ConvSpec(mid, mid, spec.kernel, spec.stride, spec.activation), groups=mid)
+        self.excite = SqueezeExcite(mid, spec.squeezed_channels) if spec.squeeze_excite else nn.Identity()
+        self.project = ConvUnit(ConvSpec(mid, spec.out_channels, 1, 1, ""))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.project(self.excite(self.depthwise(self.expand(x))))
+        return out + x if self.spec.residual else out
+
+
+class MobileNetV3(nn.Module):
+    """One sub-network; ``get_submodule(site.name)`` is the module that stands at a site."""
+
+    def __init__(self, space: MobileNetV3Space, genome: npt.ArrayLike) -> None:
+        super().__init__()
+        self.stem = ConvUnit(space.stem)
+        self.first_block = InvertedBottleneck(space.first_block)
+        self.stage_names = [f"stage{number + 1}" for number in range(len(space.stages))]
+        for name, blocks in zip(self.stage_names, space.blocks(genome), strict=True):
+            named = {f"block{number + 1}": InvertedBottleneck(spec) for number, spec in enumerate(blocks)}
+            self.add_module(name, nn.Sequential())
+            for block_name, block in named.items():
+                self.get_submodule(name).add_module(block_name, block)
+        final, mix = space.head
+        self.final_expand = ConvUnit(final)
+        self.feature_mix = ConvUnit(mix)
+        self.classifier = nn.Linear(mix.out_channels, space.classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first_block(self.stem(x))
+        for name in self.stage_names:
+            x = self.get_submodule(name)(x)
+        x = self.feature_mix(self.final_expand(x))
+        out: torch.Tensor = self.classifier(x.flatten(1))
+        return out

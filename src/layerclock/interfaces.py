@@ -1,0 +1,174 @@
+"""The seams of Layerclock: what a plug-in has to offer, as structural types.
+
+They are Protocols, so that a third-party adapter, space or evaluator needs no import of ours to fit: an object with
+these members is one. Inside the project, too, the rooms meet only here: the profiler knows devices and spaces by these
+members alone, and the search knows predictors and evaluators by theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from layerclock.network import Kernel, TensorSpec
+from layerclock.space import Gene, Site
+from layerclock.target import Target
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "AccuracyEvaluator",
+    "Device",
+    "DeviceAdapter",
+    "DeviceEntry",
+    "DeviceOptions",
+    "KernelTimes",
+    "ModelFile",
+    "Predictions",
+    "Predictor",
+    "SearchSpace",
+    "Session",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """An exported network: an ONNX file whose node and tensor names begin with ``<site>/``."""
+
+    path: Path
+    digest: str
+    sites: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceOptions:
+    """Settings that become part of the target. ``extra`` is passed to the runtime as its own session options."""
+
+    threads: int = 1
+    batch: int = 1
+    precision: str = "float32"
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceEntry:
+    """One line of ``layerclock devices``: ``reason`` and ``hint`` say why a device cannot be used and how to get it."""
+
+    name: str
+    description: str
+    available: bool
+    reason: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelTimes:
+    """Times of each kernel inside whole runs of the network: ``samples_ns`` float64[runs, kernels]."""
+
+    kernels: tuple[Kernel, ...]
+    samples_ns: npt.NDArray[np.float64]
+
+
+@runtime_checkable
+class Session(Protocol):
+    """A network loaded on a device, with fixed pseudo-random inputs, ready to run."""
+
+    def run(self) -> int:
+        """One inference without any counters; returns its wall time in ns."""
+        ...
+
+    def kernel_times(self, runs: int) -> KernelTimes:
+        """Run the network ``runs`` times with the runtime's own counters on; cold runs are not among them."""
+        ...
+
+    def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Outputs for given inputs, by name: for checking that a runtime computes what the network means."""
+        ...
+
+    def close(self) -> None:
+        """Free the runtime's memory; the session cannot be used afterwards."""
+        ...
+
+
+@runtime_checkable
+class Device(Protocol):
+    """A runtime with settled options. Raises :class:`~layerclock.errors.DeviceError` where the runtime fails."""
+
+    @property
+    def target(self) -> Target: ...
+
+    def load(self, model: ModelFile) -> Session: ...
+
+
+@runtime_checkable
+class DeviceAdapter(Protocol):
+    """What an entry point of ``layerclock.devices`` names: finds devices and opens them."""
+
+    def discover(self) -> Sequence[DeviceEntry]:
+        """The devices of this runtime on this machine; never raises for an absent one."""
+        ...
+
+    def open(self, name: str, options: DeviceOptions) -> Device: ...
+
+
+@runtime_checkable
+class SearchSpace(Protocol):
+    """A family of networks as genes and sites; :class:`~layerclock.space.SiteIndex` derives the rest."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def genes(self) -> tuple[Gene, ...]: ...
+
+    @property
+    def sites(self) -> tuple[Site, ...]: ...
+
+    @property
+    def input(self) -> TensorSpec: ...
+
+    def build(self, genome: npt.ArrayLike) -> torch.nn.Module:
+        """The network of one genome; its modules are named after the sites."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Predicted latencies of N networks, float64[N] each.
+
+    ``lower_ms`` and ``upper_ms`` bound the interval that the predictor was calibrated for; ``coverage`` is the share of
+    the predicted time that rests on measured layers.
+    """
+
+    latency_ms: npt.NDArray[np.float64]
+    lower_ms: npt.NDArray[np.float64]
+    upper_ms: npt.NDArray[np.float64]
+    coverage: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.latency_ms)
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """Latency of genomes, int64[N, G], on one target."""
+
+    def predict(self, genomes: npt.ArrayLike) -> Predictions: ...
+
+
+@runtime_checkable
+class AccuracyEvaluator(Protocol):
+    """Quality of networks; ``evaluate`` returns float64[N], larger is better."""
+
+    @property
+    def metric(self) -> str:
+        """Name and unit of the returned number, such as ``top1_percent``."""
+        ...
+
+    def evaluate(self, genomes: npt.ArrayLike) -> npt.NDArray[np.float64]: ...

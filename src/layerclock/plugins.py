@@ -1,0 +1,110 @@
+"""Finding devices, predictors, spaces and evaluators by name, through entry points.
+
+Built-ins are registered in this project's own ``pyproject.toml`` by the same mechanism as a third party's. A name may
+carry parameters: ``ofa-mobilenetv3:resolution=128,width=1.2`` calls the factory with those keyword arguments.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any, cast
+
+from layerclock.errors import ArgumentError, LayerclockError, MissingExtraError, UnknownNameError
+from layerclock.interfaces import AccuracyEvaluator, Device, DeviceAdapter, DeviceEntry, DeviceOptions, SearchSpace
+
+__all__ = ["find_devices", "load_evaluator", "load_plugin", "load_space", "open_device", "plugin_names"]
+
+# Which extra brings the package that a plug-in needs; used for the hint of MissingExtraError.
+_EXTRAS = {"torch": "torch", "onnx": "export", "openvino": "openvino", "pymoo": "search", "sklearn": "fit", "pyarrow": "tables"}
+
+
+def plugin_names(kind: str) -> list[str]:
+    """Registered names of one kind: ``devices``, ``predictors``, ``spaces`` or ``evaluators``."""
+    return sorted({entry.name for entry in entry_points(group=f"layerclock.{kind}")})
+
+
+def load_plugin(kind: str, name: str) -> Any:
+    """The object that an entry point names.
+
+    Raises :class:`UnknownNameError` for an unregistered name and :class:`MissingExtraError` if importing it lacks one
+    of our optional dependencies.
+    """
+    for entry in entry_points(group=f"layerclock.{kind}"):
+        if entry.name == name:
+            try:
+                return entry.load()
+            except ModuleNotFoundError as error:
+                raise _missing(error, f"{kind[:-1]} {name!r}") from error
+    raise UnknownNameError(kind[:-1], name, plugin_names(kind))
+
+
+def _missing(error: ModuleNotFoundError, purpose: str) -> LayerclockError:
+    package = (error.name or "").split(".")[0]
+    if package in _EXTRAS:
+        return MissingExtraError(package, _EXTRAS[package], purpose)
+    return LayerclockError(f"{purpose} cannot be imported: {error}", "reinstall the package that provides it")
+
+
+def load_space(text: str) -> SearchSpace:
+    """The search space called ``name`` or ``name:parameter=value,...``."""
+    return cast(SearchSpace, _call_with_parameters("spaces", text))
+
+
+def load_evaluator(text: str) -> AccuracyEvaluator:
+    """The accuracy evaluator called ``name`` or ``name:parameter=value,...``."""
+    return cast(AccuracyEvaluator, _call_with_parameters("evaluators", text))
+
+
+def _call_with_parameters(kind: str, text: str) -> object:
+    name, _, written = text.partition(":")
+    factory: Callable[..., object] = load_plugin(kind, name)
+    known = inspect.signature(factory).parameters
+    arguments: dict[str, int | float | str] = {}
+    for part in filter(None, written.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals or key not in known:
+            raise ArgumentError(f"{kind[:-1]} {name!r} has no parameter {part!r}", f"its parameters: {', '.join(known) or 'none'}")
+        arguments[key] = _number(value)
+    try:
+        return factory(**arguments)
+    except ModuleNotFoundError as error:
+        raise _missing(error, f"{kind[:-1]} {name!r}") from error
+    except TypeError as error:
+        raise ArgumentError(f"{kind[:-1]} {text!r}: {error}") from error
+
+
+def _number(text: str) -> int | float | str:
+    for convert in (int, float):
+        try:
+            return convert(text)
+        except ValueError:
+            continue
+    return text
+
+
+def find_devices() -> list[DeviceEntry]:
+    """Every device of every adapter, the unusable ones with the reason and the remedy."""
+    found: list[DeviceEntry] = []
+    for name in plugin_names("devices"):
+        try:
+            found.extend(cast(DeviceAdapter, load_plugin("devices", name)()).discover())
+        except LayerclockError as error:
+            found.append(DeviceEntry(f"{name}:*", "", False, error.message, error.hint))
+    return found
+
+
+def open_device(name: str, options: DeviceOptions | None = None) -> Device:
+    """Open the device called ``adapter:device``, such as ``openvino:CPU``.
+
+    Raises :class:`UnknownNameError` with the nearest names, or :class:`DeviceUnavailableError`.
+    """
+    adapter_name = name.partition(":")[0]
+    if adapter_name not in plugin_names("devices"):
+        raise UnknownNameError("device", name, [entry.name for entry in find_devices()])
+    adapter = cast(DeviceAdapter, load_plugin("devices", adapter_name)())
+    entries = adapter.discover()
+    if name not in [entry.name for entry in entries]:
+        raise UnknownNameError("device", name, [entry.name for entry in find_devices()])
+    return adapter.open(name, options or DeviceOptions())
