@@ -1,1 +1,83 @@
+"""Layerclock: time neural networks layer by layer, predict latency from the tables, search with the predictions.
 
+The names in ``__all__`` are the public interface. They are loaded when first used, so that ``import layerclock`` stays
+fast and asking a predictor needs neither torch nor scikit-learn.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from layerclock.datasets.table import LatencyTable, read_table
+    from layerclock.errors import LayerclockError
+    from layerclock.interfaces import DeviceOptions
+    from layerclock.plugins import find_devices, load_evaluator, load_space, open_device
+    from layerclock.predictors.evaluate import evaluate
+    from layerclock.predictors.fitting import fit
+    from layerclock.predictors.portable import OnnxPredictor, load
+    from layerclock.profiler.campaign import profile
+    from layerclock.search.loop import pareto_search
+    from layerclock.search.objective import accuracy_objective, latency_objective
+    from layerclock.space import Gene, Site, SiteIndex
+    from layerclock.version import VERSION as __version__
+
+_HOMES = {
+    "DeviceOptions": "interfaces",
+    "Gene": "space",
+    "LatencyTable": "datasets.table",
+    "LayerclockError": "errors",
+    "OnnxPredictor": "predictors.portable",
+    "Site": "space",
+    "SiteIndex": "space",
+    "accuracy_objective": "search.objective",
+    "evaluate": "predictors.evaluate",
+    "find_devices": "plugins",
+    "fit": "predictors.fitting",
+    "latency_objective": "search.objective",
+    "load": "predictors.portable",
+    "load_evaluator": "plugins",
+    "load_space": "plugins",
+    "open_device": "plugins",
+    "pareto_search": "search.loop",
+    "profile": "profiler.campaign",
+    "read_table": "datasets.table",
+}
+
+__all__ = [
+    "DeviceOptions",
+    "Gene",
+    "LatencyTable",
+    "LayerclockError",
+    "OnnxPredictor",
+    "Site",
+    "SiteIndex",
+    "__version__",
+    "accuracy_objective",
+    "evaluate",
+    "find_devices",
+    "fit",
+    "latency_objective",
+    "load",
+    "load_evaluator",
+    "load_space",
+    "open_device",
+    "pareto_search",
+    "profile",
+    "read_table",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from layerclock.version import VERSION
+
+        return VERSION
+    if name in _HOMES:
+        return getattr(import_module(f"layerclock.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'layerclock' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

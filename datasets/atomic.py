@@ -1,0 +1,43 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from layerclock.errors import OutputError
+
+__all__ = ["make_folder", "write_atomically"]
+
+
+def make_folder(folder: Path) -> Path:
+    """Create ``folder`` with its parents; raises :class:`OutputError` if it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}: {error.strerror or error}", "choose a folder that you may write") from error
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"the folder {folder} cannot be written", "choose a folder that you may write")
+    return folder
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, then put it in place.
+
+    A crash leaves the old file or the new one, never a part. Raises :class:`OutputError` if the disk refuses.
+    """
+    make_folder(path.parent)
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(descriptor)
+        draft = Path(name)
+        try:
+            write(draft)
+            draft.chmod(0o644)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}", "free space, or choose another folder") from error

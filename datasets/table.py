@@ -1,0 +1,196 @@
+"""Latency tables: rows of measurements with the targets they are valid for, in one Parquet file. Needs pyarrow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from layerclock.datasets.atomic import write_atomically
+from layerclock.datasets.schema import FOOTER_KEY, LEVELS, ROLES, SCHEMA, SCHEMA_VERSION, STATUSES
+from layerclock.errors import TableError, TargetMismatchError
+from layerclock.target import Target
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["LatencyTable", "NetworkTimes", "Provenance", "read_table"]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a table comes from. ``conditions`` are the machine's at the time; ``parents`` the hashes of merged tables."""
+
+    tool: str
+    command: str
+    started_utc: str
+    written_utc: str
+    licence: str = "unspecified"
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    parents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkTimes:
+    """End-to-end measurements: genomes int64[N, G], latency_ms float64[N], noise_floor float64[N] (relative)."""
+
+    genomes: npt.NDArray[np.int64]
+    latency_ms: npt.NDArray[np.float64]
+    noise_floor: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.latency_ms)
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Rows in the columns of :mod:`layerclock.datasets.schema`, with what stands in the footer.
+
+    ``additivity`` compares, for the profiled networks, the sum of a network's layer rows with its end-to-end time.
+    """
+
+    rows: pa.Table
+    targets: Mapping[str, Target]
+    space: str
+    space_digest: str
+    provenance: Provenance
+    additivity: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.rows.schema.names != SCHEMA.names:
+            differing = sorted(set(self.rows.schema.names) ^ set(SCHEMA.names)) or ["their order"]
+            raise TableError(f"the rows do not have the columns of schema {SCHEMA_VERSION}: {', '.join(differing[:4])}")
+        for name, allowed in (("level", LEVELS), ("role", ROLES), ("status", STATUSES), ("target_id", tuple(self.targets))):
+            strange = [value for value in pc.unique(self.rows[name]).to_pylist() if value not in allowed]
+            if strange:
+                raise TableError(f"column {name!r} holds {strange[0]!r}", f"allowed: {', '.join(allowed)}")
+
+    @classmethod
+    def from_rows(
+        cls, rows: Sequence[Mapping[str, Any]], target: Target, space: str, space_digest: str, provenance: Provenance,
+        additivity: Mapping[str, float],
+    ) -> LatencyTable:  # fmt: skip
+        """A table of one target; the columns that follow from the target are filled in here."""
+        constant = {
+            "schema_version": SCHEMA_VERSION,
+            "target_id": target.id,
+            "device": target.device,
+            "runtime_version": f"{target.runtime} {target.runtime_version}",
+            "threads": target.threads,
+            "batch": target.batch,
+            "affinity": provenance.conditions.get("affinity", ""),
+        }
+        table = pa.Table.from_pylist([{**row, **constant} for row in rows], schema=SCHEMA)
+        return cls(table, {target.id: target}, space, space_digest, provenance, additivity)
+
+    def __len__(self) -> int:
+        return int(self.rows.num_rows)
+
+    @property
+    def target(self) -> Target:
+        """The one target of the table; raises :class:`TargetMismatchError` if it holds several."""
+        if len(self.targets) != 1:
+            raise TargetMismatchError(f"the table holds {len(self.targets)} targets: {', '.join(self.targets)}", "choose the rows of one target")
+        return next(iter(self.targets.values()))
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 over rows and targets; what the provenance says does not change it."""
+        digest = hashlib.sha256()
+        for text in sorted(target.to_json() for target in self.targets.values()):
+            digest.update(text.encode())
+        for row in self.rows.to_pylist():
+            digest.update(json.dumps(row, sort_keys=True).encode())
+        return digest.hexdigest()
+
+    def level(self, level: str) -> pa.Table:
+        """The rows of one level: ``layer``, ``kernel`` or ``network``."""
+        return self.rows.filter(pc.equal(self.rows["level"], level))
+
+    def to_pandas(self, level: str | None = None) -> pd.DataFrame:
+        """The rows (of one level) as a data frame."""
+        return (self.rows if level is None else self.level(level)).to_pandas()
+
+    def layer_latencies_us(self) -> dict[str, float]:
+        """Latency of each measured layer by key; failed rows are not among them."""
+        rows = self.level("layer")
+        found = zip(rows["key"].to_pylist(), rows["latency_us"].to_pylist(), strict=True)
+        return {key: latency for key, latency in found if latency is not None}
+
+    def networks(self, role: str = "profiled") -> NetworkTimes:
+        """End-to-end times of the networks of one role; failed ones are left out."""
+        rows = self.level("network")
+        rows = rows.filter(pc.and_(pc.equal(rows["role"], role), pc.is_valid(rows["latency_us"])))
+        genomes = np.array(rows["genome"].to_pylist(), dtype=np.int64)
+        latency_us = rows["latency_us"].to_numpy(zero_copy_only=False).astype(np.float64)
+        noise = rows["noise_floor"].to_numpy(zero_copy_only=False).astype(np.float64)
+        return NetworkTimes(genomes.reshape(len(rows), -1), latency_us / 1e3, noise)
+
+    @property
+    def noise_floor(self) -> float:
+        """Mean relative noise of the end-to-end times: no predictor can show a smaller mean error than this."""
+        return float(np.nanmean(np.concatenate([self.networks(role).noise_floor for role in ROLES])))
+
+    def write(self, path: Path | str) -> None:
+        """Write one Parquet file, whole or not at all. Raises :class:`~layerclock.errors.OutputError`."""
+        footer = {
+            "schema_version": SCHEMA_VERSION,
+            "space": self.space,
+            "space_digest": self.space_digest,
+            "targets": [asdict(target) for target in self.targets.values()],
+            "provenance": asdict(self.provenance),
+            "additivity": dict(self.additivity),
+            "content_hash": self.content_hash,
+        }
+        rows = self.rows.replace_schema_metadata({FOOTER_KEY: json.dumps(footer)})
+        write_atomically(Path(path), lambda draft: pq.write_table(rows, draft, compression="zstd"))
+
+
+def read_table(path: Path | str) -> LatencyTable:
+    """Read a latency table and check it against its content hash.
+
+    Raises :class:`TableError` if the file is absent, truncated, of another kind or newer schema, or was changed.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise TableError(f"there is no table {file}", "layerclock profile writes <folder>/table.parquet")
+    try:
+        rows = pq.read_table(file)
+    except (pa.ArrowException, OSError) as error:
+        raise TableError(f"{file} is no readable Parquet file: {str(error).splitlines()[0]}", "it may be truncated: copy it again") from error
+    try:
+        footer: dict[str, Any] = json.loads((rows.schema.metadata or {})[FOOTER_KEY])
+        version = int(footer["schema_version"])
+        if version > SCHEMA_VERSION:
+            raise TableError(f"{file} has schema {version}; this version reads up to {SCHEMA_VERSION}", "update layerclock")
+        targets = _targets(footer["targets"])
+        footer["provenance"]["parents"] = tuple(footer["provenance"]["parents"])
+        table = LatencyTable(
+            rows.select(SCHEMA.names).cast(SCHEMA),
+            targets,
+            str(footer["space"]),
+            str(footer["space_digest"]),
+            Provenance(**footer["provenance"]),
+            footer["additivity"],
+        )
+    except KeyError as error:
+        raise TableError(f"{file} is Parquet, but no latency table: {error} is missing", "layerclock profile makes one") from error
+    except (ValueError, TypeError, pa.ArrowException) as error:
+        raise TableError(f"{file} has a damaged footer: {error}", "copy it again, or profile again") from error
+    if table.content_hash != footer["content_hash"]:
+        raise TableError(f"{file} was changed after it was written: its content hash differs", "use the original file")
+    return table
+
+
+def _targets(written: Iterable[Mapping[str, Any]]) -> dict[str, Target]:
+    targets = [Target.from_json(json.dumps(fields)) for fields in written]
+    return {target.id: target for target in targets}

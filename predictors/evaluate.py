@@ -1,0 +1,68 @@
+"""How good a predictor is on networks that it never saw. Needs scipy (comes with scikit-learn)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from scipy import stats
+
+from layerclock.datasets.table import LatencyTable
+from layerclock.errors import TableError
+from layerclock.predictors.portable import OnnxPredictor
+from layerclock.target import require_same_target
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Agreement of predictions with measurements; errors and shares are fractions of one.
+
+    ``noise_floor`` is the measurements' own mean relative uncertainty: no predictor can be better than that.
+    ``interval_coverage`` is the share of measurements inside the predicted interval, to be held against
+    ``interval_level``.
+    """
+
+    networks: int
+    mean_error: float
+    largest_error: float
+    within_5_percent: float
+    within_10_percent: float
+    spearman: float
+    kendall: float
+    interval_coverage: float
+    interval_level: float
+    noise_floor: float
+
+    def to_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def evaluate(predictor: OnnxPredictor, table: LatencyTable, role: str = "holdout") -> Evaluation:
+    """Hold ``predictor`` against the networks of ``role`` in ``table``.
+
+    Raises :class:`~layerclock.errors.TargetMismatchError` if the table was measured on another target, and
+    :class:`TableError` if it belongs to another space or has fewer than two such networks.
+    """
+    require_same_target(predictor.target, [table.target], "the predictor and the table")
+    if table.space_digest != predictor.card.space_digest:
+        raise TableError(f"the predictor is for the space {predictor.card.space!r}, the table for {table.space!r}", "use a table of the same space")
+    truth = table.networks(role)
+    if len(truth) < 2:
+        raise TableError(f"the table has {len(truth)} {role} networks", "profile with --holdout 20, or evaluate with --role profiled")
+    predicted = predictor.predict(truth.genomes)
+    error = np.abs(predicted.latency_ms / truth.latency_ms - 1)
+    inside = (predicted.lower_ms <= truth.latency_ms) & (truth.latency_ms <= predicted.upper_ms)
+    return Evaluation(
+        networks=len(truth),
+        mean_error=float(error.mean()),
+        largest_error=float(error.max()),
+        within_5_percent=float((error <= 0.05).mean()),
+        within_10_percent=float((error <= 0.10).mean()),
+        spearman=float(stats.spearmanr(predicted.latency_ms, truth.latency_ms).statistic),
+        kendall=float(stats.kendalltau(predicted.latency_ms, truth.latency_ms).statistic),
+        interval_coverage=float(inside.mean()),
+        interval_level=predictor.card.interval_level,
+        noise_floor=float(np.nanmean(truth.noise_floor)),
+    )

@@ -1,0 +1,71 @@
+"""Fitting a predictor by name, and what all fits share: checking the table, calibrating intervals, writing the card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from layerclock.datasets.table import LatencyTable, NetworkTimes
+from layerclock.errors import TableError
+from layerclock.interfaces import SearchSpace
+from layerclock.plugins import load_plugin, load_space
+from layerclock.predictors.portable import OnnxPredictor, PredictorCard
+from layerclock.space import SiteIndex
+from layerclock.version import VERSION
+
+__all__ = ["INTERVAL_LEVEL", "conformal_half_width", "fit", "make_card", "training_networks"]
+
+INTERVAL_LEVEL = 0.9
+_FEWEST_NETWORKS = 5
+
+
+def fit(table: LatencyTable, space: SearchSpace | None = None, kind: str = "layerwise") -> OnnxPredictor:
+    """Fit the predictor called ``kind`` to a latency table; ``space`` is by default the one that the table names.
+
+    Raises :class:`~layerclock.errors.UnknownNameError` for an unknown kind or space, and what the fit itself raises.
+    """
+    fitter: Callable[[LatencyTable, SearchSpace], OnnxPredictor] = load_plugin("predictors", kind)
+    return fitter(table, space or load_space(table.space))
+
+
+def training_networks(table: LatencyTable, space: SearchSpace, index: SiteIndex) -> NetworkTimes:
+    """The profiled networks of a table that was measured on ``space``. Raises :class:`TableError` otherwise."""
+    if (table.space, table.space_digest) != (space.name, index.digest):
+        raise TableError(f"the table was measured on the space {table.space!r}, not on {space.name!r}", "name the space of the table")
+    networks = table.networks("profiled")
+    if len(networks) < _FEWEST_NETWORKS:
+        raise TableError(f"the table has {len(networks)} measured networks, a fit needs {_FEWEST_NETWORKS}", "profile more networks")
+    return networks
+
+
+def conformal_half_width(relative_residuals: npt.NDArray[np.float64], noise_floor: float) -> float:
+    """Half width of the interval, relative to the prediction, from leave-one-out residuals float64[N].
+
+    The conformal quantile of the absolute residuals (Barber et al. 2021, jackknife, arXiv:1905.02928), with its
+    finite-sample correction; at least the noise floor, below which nothing was measured.
+    """
+    count = len(relative_residuals)
+    level = min(1.0, np.ceil((count + 1) * INTERVAL_LEVEL) / count)
+    return max(float(np.quantile(np.abs(relative_residuals), level, method="higher")), noise_floor)
+
+
+def make_card(
+    kind: str, table: LatencyTable, index: SiteIndex, networks: NetworkTimes, half_width: float, parameters: dict[str, float]
+) -> PredictorCard:
+    """The card of a predictor fitted on ``networks`` of ``table``."""
+    return PredictorCard(
+        kind=kind,
+        space=table.space,
+        space_digest=table.space_digest,
+        genes=index.genes,
+        target=table.target,
+        interval_level=INTERVAL_LEVEL,
+        interval_half_width=half_width,
+        noise_floor=float(np.nanmean(networks.noise_floor)),
+        fitted_on_networks=len(networks),
+        table_hash=table.content_hash,
+        tool=f"layerclock {VERSION}",
+        parameters=parameters,
+    )

@@ -1,0 +1,70 @@
+"""Writing predictors as ONNX graphs: the parts that every predictor of genomes shares. Needs onnx."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from layerclock.predictors.portable import METADATA_KEY, OnnxPredictor, PredictorCard
+from layerclock.space import SiteIndex
+
+__all__ = ["GraphBuilder"]
+
+# The lowest versions that hold all the operators used here, so that old runtimes can load the file.
+_OPSET = 17
+_IR_VERSION = 8
+
+
+class GraphBuilder:
+    """Collects nodes and constants; each method adds one step and returns the name of its result."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: dict[str, onnx.TensorProto] = {}
+
+    def constant(self, name: str, value: npt.NDArray[np.generic]) -> str:
+        self._constants[name] = numpy_helper.from_array(value, name)
+        return name
+
+    def add(self, op: str, inputs: list[str], result: str, **attributes: int | float) -> str:
+        """One ONNX operator; ``attributes`` are the operator's own."""
+        self._nodes.append(helper.make_node(op, inputs, [result], name=result, **attributes))
+        return result
+
+    def options(self, index: SiteIndex, sites: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64], name: str) -> str:
+        """int64[N, len(sites)]: ``genomes @ radix[:, sites] + offsets``.
+
+        In float32, whose matrix product is far faster and exact for these small whole numbers.
+        """
+        radix = self.constant(f"{name}_radix", index.radix[:, sites].astype(np.float32))
+        product = self.add("MatMul", [self.genomes_as_float(), radix], f"{name}_product")
+        shifted = self.add("Add", [product, self.constant(f"{name}_offsets", offsets.astype(np.float32))], f"{name}_shifted")
+        return self.add("Cast", [shifted], name, to=TensorProto.INT64)
+
+    def genomes_as_float(self) -> str:
+        if not any(node.name == "genomes_float" for node in self._nodes):
+            self.add("Cast", ["genomes"], "genomes_float", to=TensorProto.FLOAT)
+        return "genomes_float"
+
+    def sum_columns(self, matrix: str, result: str) -> str:
+        return self.add("ReduceSum", [matrix, self.constant(f"{result}_axis", np.array([1], dtype=np.int64))], result, keepdims=0)
+
+    def finish(self, latency: str, coverage: str, card: PredictorCard) -> OnnxPredictor:
+        """The predictor whose latency and coverage are the tensors of these names, float32[N]."""
+        self.add("Identity", [latency], "latency_ms")
+        self.add("Identity", [coverage], "coverage")
+        for result, factor in (("lower_ms", max(0.0, 1 - card.interval_half_width)), ("upper_ms", 1 + card.interval_half_width)):
+            self.add("Mul", [latency, self.constant(f"{result}_factor", np.array(factor, dtype=np.float32))], result)
+        genomes = helper.make_tensor_value_info("genomes", TensorProto.INT64, ["networks", len(card.genes)])
+        outputs = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["networks"])
+            for name in ("latency_ms", "lower_ms", "upper_ms", "coverage")
+        ]
+        graph = helper.make_graph(self._nodes, "latency_predictor", [genomes], outputs, list(self._constants.values()))
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
+        model.producer_name, model.producer_version = "layerclock", card.tool.removeprefix("layerclock ")
+        helper.set_model_props(model, {METADATA_KEY: card.to_json()})
+        onnx.checker.check_model(model, full_check=True)
+        return OnnxPredictor(model.SerializeToString())

@@ -1,0 +1,131 @@
+"""A predictor as one ONNX file, and asking it. Needs numpy and onnxruntime, nothing else.
+
+The file's inputs and outputs: ``genomes`` int64[N, G] to ``latency_ms``, ``lower_ms``, ``upper_ms`` and ``coverage``,
+float32[N]. What it is valid for stands in its metadata. Loading runs no code of the file: it holds ONNX's standard
+operators and JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from layerclock.errors import GenomeError, PredictorError
+from layerclock.interfaces import Predictions
+from layerclock.space import Choice, Gene, GenomeArray, check_genomes
+from layerclock.target import Target
+
+__all__ = ["METADATA_KEY", "OnnxPredictor", "PredictorCard", "load"]
+
+METADATA_KEY = "layerclock"
+_FORMAT = 1
+_OUTPUTS = ["latency_ms", "lower_ms", "upper_ms", "coverage"]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictorCard:
+    """What a predictor file says of itself.
+
+    ``interval_level`` is the share of networks that the interval was calibrated to hold, ``interval_half_width`` its
+    half width relative to the prediction, ``noise_floor`` the relative noise of the measurements it was fitted on.
+    """
+
+    kind: str
+    space: str
+    space_digest: str
+    genes: tuple[Gene, ...]
+    target: Target
+    interval_level: float
+    interval_half_width: float
+    noise_floor: float
+    fitted_on_networks: int
+    table_hash: str
+    tool: str
+    parameters: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps({"format": _FORMAT, "unit": "ms", **asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str) -> PredictorCard:
+        """Inverse of :meth:`to_json`; raises ``ValueError``, ``KeyError`` or ``TypeError`` on other text."""
+        fields: dict[str, Any] = json.loads(text)
+        if fields.pop("format") != _FORMAT or fields.pop("unit") != "ms":
+            raise ValueError("written by a version that this one does not know")
+        fields["genes"] = tuple(Gene(gene["name"], tuple(gene["choices"])) for gene in fields["genes"])
+        fields["target"] = Target.from_json(json.dumps(fields["target"]))
+        return cls(**fields)
+
+
+class OnnxPredictor:
+    """A fitted predictor: ``predict(genomes)`` in one vectorised call on one thread.
+
+    Raises :class:`PredictorError` if ``model`` is no predictor of this project.
+    """
+
+    def __init__(self, model: bytes, source: str = "the model") -> None:
+        self.model = model
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the binding raises classes of its own that share no public base
+            first = str(error).strip().splitlines()[0]
+            raise PredictorError(f"{source} is no readable ONNX file: {first}", "it may be truncated: copy it again") from error
+        written = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        outputs = [output.name for output in self._session.get_outputs()]
+        if written is None or outputs != _OUTPUTS:
+            raise PredictorError(f"{source} is an ONNX model, but no latency predictor", "layerclock fit makes one from a table")
+        try:
+            self.card = PredictorCard.from_json(written)
+        except (ValueError, KeyError, TypeError) as error:
+            raise PredictorError(f"{source} has damaged metadata: {error}", "fit the predictor again") from error
+        self._cardinality = np.array([len(gene.choices) for gene in self.card.genes], dtype=np.int64)
+        self._names = [gene.name for gene in self.card.genes]
+
+    @property
+    def target(self) -> Target:
+        """What the predicted latencies are valid for."""
+        return self.card.target
+
+    def predict(self, genomes: npt.ArrayLike) -> Predictions:
+        """Latency of ``genomes``, int64[N, G].
+
+        Raises :class:`~layerclock.errors.GenomeError` if a genome does not belong to the predictor's space.
+        """
+        checked = check_genomes(genomes, self._cardinality, self._names)
+        outputs = self._session.run(_OUTPUTS, {"genomes": np.ascontiguousarray(checked)})
+        return Predictions(*(np.asarray(values, dtype=np.float64) for values in outputs))
+
+    def encode(self, config: Mapping[str, Choice]) -> GenomeArray:
+        """Genome int64[G] of a mapping from gene name to chosen value; absent genes take their first choice."""
+        values = dict.fromkeys(self._names, 0)
+        for name, value in config.items():
+            gene = next((gene for gene in self.card.genes if gene.name == name), None)
+            if gene is None or value not in gene.choices:
+                raise GenomeError(f"gene {name!r} cannot be {value!r}", f"choices: {gene.choices}" if gene else f"genes: {', '.join(self._names[:6])}, ...")
+            values[name] = gene.choices.index(value)
+        return np.array(list(values.values()), dtype=np.int64)
+
+    def save(self, path: Path | str) -> None:
+        """Write the file, whole or not at all. Raises :class:`~layerclock.errors.OutputError`."""
+        from layerclock.datasets.atomic import write_atomically
+
+        write_atomically(Path(path), lambda draft: draft.write_bytes(self.model))
+
+
+def load(path: Path | str) -> OnnxPredictor:
+    """Load a predictor file. Raises :class:`PredictorError` if it is absent, truncated or something else."""
+    try:
+        model = Path(path).read_bytes()
+    except OSError as error:
+        raise PredictorError(f"cannot read the predictor {path}: {error.strerror or error}", "layerclock fit writes one") from error
+    return OnnxPredictor(model, str(path))

@@ -1,0 +1,71 @@
+"""``layerclock predict``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+
+from layerclock.cli.output import json_option, print_json, print_table
+from layerclock.errors import ArgumentError
+from layerclock.space import GenomeArray
+
+
+@click.command("predict")
+@click.option("--predictor", "predictor_path", required=True, type=click.Path(path_type=Path), help="Predictor file.")
+@click.option("--genome", "genomes", multiple=True, metavar="N,N,...", help="Positions of the choices; may be repeated.")
+@click.option("--config", "configs", multiple=True, metavar="JSON", help='Chosen values by gene, such as {"stage1.depth": 3}; may be repeated.')
+@click.option("--random", "number", default=0, help="So many random genomes.")
+@click.option("--seed", default=0, show_default=True, help="Seed of --random.")
+@json_option
+def command(predictor_path: Path, genomes: tuple[str, ...], configs: tuple[str, ...], number: int, seed: int, as_json: bool) -> None:
+    """Predict the latency of networks of the predictor's space.
+
+    Needs neither the space, the device nor torch: the file says all.
+
+    Example: layerclock predict --predictor cpu.onnx --random 5
+    """
+    from layerclock.predictors.portable import load
+
+    predictor = load(predictor_path)
+    cardinality = [len(gene.choices) for gene in predictor.card.genes]
+    chosen: list[GenomeArray] = [_parse_genome(text) for text in genomes]
+    chosen += [predictor.encode(_parse_config(text)) for text in configs]
+    chosen += list(np.random.default_rng(seed).integers(0, cardinality, (number, len(cardinality))))
+    if not chosen:
+        raise click.UsageError("give --genome, --config or --random")
+    lengths = {len(genome) for genome in chosen} - {len(cardinality)}
+    if lengths:
+        raise ArgumentError(f"a genome has {lengths.pop()} values, this predictor needs {len(cardinality)}", "separate them by commas")
+    array = np.array(chosen, dtype=np.int64)
+    predictions = predictor.predict(array)
+    columns = zip(predictions.latency_ms, predictions.lower_ms, predictions.upper_ms, predictions.coverage, array, strict=True)
+    rows = [(float(ms), float(low), float(high), float(coverage), genome.tolist()) for ms, low, high, coverage, genome in columns]
+    if as_json:
+        names = ("latency_ms", "lower_ms", "upper_ms", "coverage", "genome")
+        print_json({"target": str(predictor.target), "networks": [dict(zip(names, row, strict=True)) for row in rows]})
+        return
+    cells = [
+        (f"{ms:.3f}", f"{low:.3f} .. {high:.3f}", f"{coverage:.0%}", "".join(map(str, genome)) if max(cardinality) <= 10 else ",".join(map(str, genome)))
+        for ms, low, high, coverage, genome in rows
+    ]
+    print_table(str(predictor.target), ("ms", f"{predictor.card.interval_level:.0%} interval", "coverage", "genome"), cells)
+
+
+def _parse_genome(text: str) -> GenomeArray:
+    try:
+        return np.array([int(value) for value in text.replace(" ", ",").split(",") if value], dtype=np.int64)
+    except ValueError:
+        raise ArgumentError(f"--genome {text!r} is not a list of whole numbers", "for example --genome 0,2,1") from None
+
+
+def _parse_config(text: str) -> dict[str, int | float | str]:
+    try:
+        config = json.loads(text)
+    except ValueError as error:
+        raise ArgumentError(f"--config is not JSON: {error}", """for example --config '{"stage1.depth": 3}'""") from None
+    if not isinstance(config, dict):
+        raise ArgumentError("--config is not a JSON object", """for example --config '{"stage1.depth": 3}'""")
+    return config

@@ -1,0 +1,55 @@
+"""``layerclock table``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from layerclock.cli.output import json_option, print_json, print_table
+
+
+@click.group("table")
+def command() -> None:
+    """Look into latency tables."""
+
+
+@command.command("show")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--level", type=click.Choice(["layer", "kernel", "network"]), default="layer", show_default=True, help="Which rows.")
+@click.option("--top", default=20, show_default=True, help="How many rows, slowest first; 0 for all.")
+@json_option
+def show(path: Path, level: str, top: int, as_json: bool) -> None:
+    """Show what a table is valid for, how good it is, and its slowest rows.
+
+    Example: layerclock table show runs/x/table.parquet --level kernel
+    """
+    from layerclock.datasets.table import read_table
+
+    table = read_table(path)
+    rows = table.level(level).sort_by([("latency_us", "descending")]).to_pylist()
+    shown = rows[:top] if top else rows
+    if as_json:
+        print_json(
+            {"targets": [json.loads(target.to_json()) for target in table.targets.values()], "space": table.space,
+             "noise_floor": table.noise_floor, "additivity": dict(table.additivity), "content_hash": table.content_hash, "rows": shown}
+        )  # fmt: skip
+        return
+    facts = [("space", table.space), ("noise floor", f"{table.noise_floor:.2%}"), ("layer sum / end to end", f"{table.additivity['median']:.3f}")]
+    facts += [("target", str(target)) for target in table.targets.values()]
+    facts += [("processor", value) for target in table.targets.values() for name, value in target.fingerprint if name == "cpu"]
+    facts += [("measured", f"{table.provenance.started_utc} by {table.provenance.tool}"), ("hash", table.content_hash[:16])]
+    print_table(str(path), ("table", ""), facts)
+    click.echo()
+    cells = [
+        (f"{row['latency_us']:.1f}" if row["latency_us"] is not None else "-", _plus_minus(row), str(row["n_networks"]), row["status"], row["key"])
+        for row in shown
+    ]
+    print_table(f"{len(shown)} of {len(rows)} {level} rows, slowest first", ("us", "+-", "nets", "status", level), cells)
+
+
+def _plus_minus(row: dict[str, float]) -> str:
+    if row["latency_us"] is None or not row["latency_us"]:
+        return "-"
+    return f"{(row['interval_high_us'] - row['interval_low_us']) / 2 / row['latency_us']:.1%}"
