@@ -1,0 +1,1 @@
+"""Latency tables as data: their columns, reading and writing."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from layerclock.datasets.atomic import write_atomically
+from layerclock.atomic import write_atomically
 from layerclock.datasets.schema import FOOTER_KEY, LEVELS, ROLES, SCHEMA, SCHEMA_VERSION, STATUSES
 from layerclock.errors import TableError, TargetMismatchError
 from layerclock.target import Target
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
     import pandas as pd
 
 __all__ = ["LatencyTable", "NetworkTimes", "Provenance", "read_table"]
@@ -99,7 +100,9 @@ class LatencyTable:
     def target(self) -> Target:
         """The one target of the table; raises :class:`TargetMismatchError` if it holds several."""
         if len(self.targets) != 1:
-            raise TargetMismatchError(f"the table holds {len(self.targets)} targets: {', '.join(self.targets)}", "choose the rows of one target")
+            raise TargetMismatchError(
+                f"the table holds {len(self.targets)} targets: {', '.join(self.targets)}", "choose the rows of one target"
+            )
         return next(iter(self.targets.values()))
 
     @property
@@ -118,7 +121,8 @@ class LatencyTable:
 
     def to_pandas(self, level: str | None = None) -> pd.DataFrame:
         """The rows (of one level) as a data frame."""
-        return (self.rows if level is None else self.level(level)).to_pandas()
+        frame: pd.DataFrame = (self.rows if level is None else self.level(level)).to_pandas()
+        return frame
 
     def layer_latencies_us(self) -> dict[str, float]:
         """Latency of each measured layer by key; failed rows are not among them."""
@@ -129,11 +133,12 @@ class LatencyTable:
     def networks(self, role: str = "profiled") -> NetworkTimes:
         """End-to-end times of the networks of one role; failed ones are left out."""
         rows = self.level("network")
+        genes = len(rows["genome"][0].as_py()) if rows.num_rows else 0
         rows = rows.filter(pc.and_(pc.equal(rows["role"], role), pc.is_valid(rows["latency_us"])))
         genomes = np.array(rows["genome"].to_pylist(), dtype=np.int64)
         latency_us = rows["latency_us"].to_numpy(zero_copy_only=False).astype(np.float64)
         noise = rows["noise_floor"].to_numpy(zero_copy_only=False).astype(np.float64)
-        return NetworkTimes(genomes.reshape(len(rows), -1), latency_us / 1e3, noise)
+        return NetworkTimes(genomes.reshape(len(rows), genes), latency_us / 1e3, noise)
 
     @property
     def noise_floor(self) -> float:
@@ -166,7 +171,9 @@ def read_table(path: Path | str) -> LatencyTable:
     try:
         rows = pq.read_table(file)
     except (pa.ArrowException, OSError) as error:
-        raise TableError(f"{file} is no readable Parquet file: {str(error).splitlines()[0]}", "it may be truncated: copy it again") from error
+        raise TableError(
+            f"{file} is no readable Parquet file: {str(error).splitlines()[0]}", "it may be truncated: copy it again"
+        ) from error
     try:
         footer: dict[str, Any] = json.loads((rows.schema.metadata or {})[FOOTER_KEY])
         version = int(footer["schema_version"])
@@ -182,11 +189,12 @@ def read_table(path: Path | str) -> LatencyTable:
             Provenance(**footer["provenance"]),
             footer["additivity"],
         )
+        written_hash = footer["content_hash"]
     except KeyError as error:
         raise TableError(f"{file} is Parquet, but no latency table: {error} is missing", "layerclock profile makes one") from error
     except (ValueError, TypeError, pa.ArrowException) as error:
         raise TableError(f"{file} has a damaged footer: {error}", "copy it again, or profile again") from error
-    if table.content_hash != footer["content_hash"]:
+    if table.content_hash != written_hash:
         raise TableError(f"{file} was changed after it was written: its content hash differs", "use the original file")
     return table
 

@@ -11,14 +11,18 @@ A runtime fuses operators of the exported model into kernels and adds kernels of
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # what onnx.load raises on a damaged file
 
 from layerclock.errors import DeviceError
 from layerclock.network import AttributeValue, Kernel, TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+    from pathlib import Path
 
 __all__ = ["Executed", "SourceGraph"]
 
@@ -50,7 +54,7 @@ class SourceGraph:
     def __init__(self, path: Path) -> None:
         try:
             model = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, DecodeError) as error:
             raise DeviceError(f"cannot read the model {path}: {error}", "export it again") from error
         graph = model.graph
         self.nodes: dict[str, onnx.NodeProto] = {node.name: node for node in graph.node}

@@ -28,7 +28,7 @@ from layerclock.space import SiteIndex
 if TYPE_CHECKING:
     from layerclock.interfaces import SearchSpace
 
-__all__ = ["Exporter", "calibrate_normalisation", "cache_folder", "export_network"]
+__all__ = ["Exporter", "cache_folder", "calibrate_normalisation", "export_network"]
 
 # Part of the cache key: raise it when the exported file changes for the same network.
 EXPORT_VERSION = 1
@@ -88,11 +88,12 @@ class Exporter:
         path = self.folder / "models" / f"{digest}.onnx"
         sites = tuple(placed.site for placed in network.layers)
         if not path.exists():
-            torch.manual_seed(int(digest[:8], 16))
-            module = self.space.build(canonical)
-            shape = self.space.input.shape[1:]
-            calibrate_normalisation(module, [torch.randn(8, *shape)])
-            export_network(module, path, torch.randn(self.batch, *shape), sites, self.dynamo)
+            with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing was exported
+                torch.manual_seed(int(digest[:8], 16))
+                module = self.space.build(canonical)
+                shape = self.space.input.shape[1:]
+                calibrate_normalisation(module, [torch.randn(8, *shape)])
+                export_network(module, path, torch.randn(self.batch, *shape), sites, self.dynamo)
         return ModelFile(path, digest, sites)
 
 
@@ -114,7 +115,9 @@ def export_network(module: torch.nn.Module, path: Path, example: torch.Tensor, s
             onnx.save(model, str(draft))
             draft.replace(path)
     except OSError as error:
-        raise OutputError(f"cannot write the exported network to {path.parent}: {error}", "set LAYERCLOCK_CACHE to a writable folder") from error
+        raise OutputError(
+            f"cannot write the exported network to {path.parent}: {error}", "set LAYERCLOCK_CACHE to a writable folder"
+        ) from error
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
         raise DeviceError(f"torch cannot export the network to ONNX: {first}", "check the space's build()") from error

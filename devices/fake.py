@@ -6,9 +6,8 @@ by a seeded generator: a campaign on it gives the same table on every machine. N
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +17,12 @@ import onnx.reference
 from layerclock.devices.attribution import Executed, SourceGraph
 from layerclock.errors import DeviceError, DeviceUnavailableError
 from layerclock.interfaces import DeviceEntry, DeviceOptions, KernelTimes, ModelFile
-from layerclock.network import Kernel
 from layerclock.target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from layerclock.network import Kernel
 
 __all__ = ["FakeAdapter", "FakeDevice", "FakeSession"]
 
@@ -35,9 +38,11 @@ class FakeAdapter:
     """Offers one device, ``fake:cpu``."""
 
     def discover(self) -> list[DeviceEntry]:
+        """The one device, always available."""
         return [DeviceEntry("fake:cpu", "deterministic stand-in for tests; its times are computed, not measured", True)]
 
     def open(self, name: str, options: DeviceOptions) -> FakeDevice:
+        """The device with these options; raises :class:`DeviceUnavailableError` for another precision."""
         return FakeDevice(name, options)
 
 
@@ -56,6 +61,7 @@ class FakeDevice:
             raise DeviceError(f"{name}: slowdown must be a number: {error}", "for example --option slowdown=2") from error
 
     def load(self, model: ModelFile) -> FakeSession:
+        """A session that computes the network's times from its kernels' sizes."""
         return FakeSession(self, model)
 
 
@@ -71,19 +77,23 @@ class FakeSession:
         self._open = True
 
     def run(self) -> int:
+        """Sum of the kernels' computed times and a call's cost, in ns."""
         self._alive()
         return int(self._noisy(1).sum() + _CALL_NS)
 
     def kernel_times(self, runs: int) -> KernelTimes:
+        """Computed times of each kernel, varied by the seeded generator."""
         self._alive()
         return KernelTimes(self._kernels, self._noisy(runs))
 
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Outputs by onnx's reference evaluator."""
         self._alive()
         evaluator = onnx.reference.ReferenceEvaluator(onnx.load(str(self._path)))
         return dict(zip(evaluator.output_names, evaluator.run(None, dict(inputs)), strict=True))
 
     def close(self) -> None:
+        """Refuse every later call."""
         self._open = False
 
     def _alive(self) -> None:

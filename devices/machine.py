@@ -11,9 +11,9 @@ __all__ = ["conditions", "cpu_fingerprint"]
 
 # Instruction sets that CPU runtimes choose their kernels by; the rest of the flags only lengthens the fingerprint.
 _FLAGS = (
-    "sse4_2 avx f16c fma avx2 avx_vnni avx512f avx512bw avx512vl avx512_vnni avx512_bf16 avx512_fp16 "
-    "amx_tile amx_int8 amx_bf16 asimd asimddp fphp asimdhp sve sve2 i8mm bf16"
-).split()
+    "sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16",
+    "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "fphp", "asimdhp", "sve", "sve2", "i8mm", "bf16",
+)  # fmt: skip
 
 
 def _read(path: str) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +18,12 @@ from layerclock.devices.attribution import Executed, SourceGraph
 from layerclock.devices.machine import cpu_fingerprint
 from layerclock.errors import DeviceError, DeviceUnavailableError
 from layerclock.interfaces import DeviceEntry, DeviceOptions, KernelTimes, ModelFile
-from layerclock.network import Kernel
 from layerclock.target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from layerclock.network import Kernel
 
 __all__ = ["OnnxRuntimeAdapter", "OnnxRuntimeDevice", "OnnxRuntimeSession"]
 
@@ -34,10 +37,12 @@ class OnnxRuntimeAdapter:
     """Finds and opens ONNX Runtime's devices."""
 
     def discover(self) -> list[DeviceEntry]:
+        """The CPU, wherever ONNX Runtime is installed."""
         cpu = dict(cpu_fingerprint()).get("cpu", "CPU")
         return [DeviceEntry("onnxruntime:cpu", f"ONNX Runtime {onnxruntime.__version__} on {cpu}", True)]
 
     def open(self, name: str, options: DeviceOptions) -> OnnxRuntimeDevice:
+        """The device with these options; raises :class:`DeviceUnavailableError` for another precision."""
         return OnnxRuntimeDevice(name, options)
 
 
@@ -60,6 +65,7 @@ class OnnxRuntimeDevice:
         self._extra = dict(options.extra)
 
     def session_options(self) -> onnxruntime.SessionOptions:
+        """The runtime's options for this target, fresh for each session."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.target.threads
         options.inter_op_num_threads = 1
@@ -70,6 +76,7 @@ class OnnxRuntimeDevice:
         return options
 
     def load(self, model: ModelFile) -> OnnxRuntimeSession:
+        """The network in a session that was warmed up."""
         return OnnxRuntimeSession(self, model)
 
 
@@ -81,9 +88,7 @@ class OnnxRuntimeSession:
         self._model = model
         self._session: onnxruntime.InferenceSession | None = self._open(device.session_options())
         generator = np.random.default_rng(0)
-        self._feed = {
-            value.name: generator.standard_normal(value.shape, dtype=np.float32) for value in self._session.get_inputs()
-        }
+        self._feed = {value.name: generator.standard_normal(value.shape, dtype=np.float32) for value in self._session.get_inputs()}
         self._kernels: dict[str, Kernel] = {}
         for _ in range(_WARM_UP_RUNS):
             self.run()
@@ -95,17 +100,20 @@ class OnnxRuntimeSession:
             raise DeviceError(f"ONNX Runtime cannot load {self._model.path.name}: {error}", "export the network again") from error
 
     def run(self) -> int:
+        """Wall time of one inference in ns, without profiling."""
         session = self._alive()
         start = perf_counter_ns()
         session.run(None, self._feed)
         return perf_counter_ns() - start
 
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Outputs for given inputs, by name."""
         session = self._alive()
         names = [value.name for value in session.get_outputs()]
         return dict(zip(names, (np.asarray(value) for value in session.run(names, dict(inputs))), strict=True))
 
     def close(self) -> None:
+        """Free the session."""
         self._session = None
 
     def _alive(self) -> onnxruntime.InferenceSession:
@@ -114,6 +122,7 @@ class OnnxRuntimeSession:
         return self._session
 
     def kernel_times(self, runs: int) -> KernelTimes:
+        """Kernel times from the profile of a session of its own; its cold runs are left out."""
         self._alive()
         with tempfile.TemporaryDirectory() as folder:
             options = self._device.session_options()

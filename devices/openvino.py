@@ -7,9 +7,8 @@ compiled afresh before n gets large.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from time import perf_counter_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +18,12 @@ from layerclock.devices.attribution import Executed, SourceGraph
 from layerclock.devices.machine import cpu_fingerprint
 from layerclock.errors import DeviceError, DeviceUnavailableError
 from layerclock.interfaces import DeviceEntry, DeviceOptions, KernelTimes, ModelFile
-from layerclock.network import Kernel
 from layerclock.target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from layerclock.network import Kernel
 
 __all__ = ["OpenVinoAdapter", "OpenVinoDevice", "OpenVinoSession"]
 
@@ -33,6 +36,7 @@ class OpenVinoAdapter:
     """Finds and opens OpenVINO's CPU device."""
 
     def discover(self) -> list[DeviceEntry]:
+        """The CPU, wherever OpenVINO finds it."""
         core = openvino.Core()
         version = openvino.__version__.split("-")[0]
         return [
@@ -42,6 +46,7 @@ class OpenVinoAdapter:
         ]
 
     def open(self, name: str, options: DeviceOptions) -> OpenVinoDevice:
+        """The device with these options; raises :class:`DeviceUnavailableError` for another precision."""
         return OpenVinoDevice(name, options)
 
 
@@ -72,6 +77,7 @@ class OpenVinoDevice:
         )
 
     def load(self, model: ModelFile) -> OpenVinoSession:
+        """The network compiled and warmed up."""
         return OpenVinoSession(self, model)
 
 
@@ -87,9 +93,7 @@ class OpenVinoSession:
             raise DeviceError(f"OpenVINO cannot read {model.path.name}: {error}", "export the network again") from error
         self._request: openvino.InferRequest | None = self._compile({}).create_infer_request()
         generator = np.random.default_rng(0)
-        self._inputs = [
-            openvino.Tensor(generator.standard_normal(tuple(port.shape), dtype=np.float32)) for port in self._network.inputs
-        ]
+        self._inputs = [openvino.Tensor(generator.standard_normal(tuple(port.shape), dtype=np.float32)) for port in self._network.inputs]
         self._set_inputs(self._request)
         self._counting: _Counters | None = None
         self._kernels: tuple[Kernel, ...] = ()
@@ -112,21 +116,25 @@ class OpenVinoSession:
         return self._request
 
     def run(self) -> int:
+        """Wall time of one inference in ns, without counters."""
         request = self._alive()
         start = perf_counter_ns()
         request.infer()
         return perf_counter_ns() - start
 
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Outputs for given inputs, by name; the fixed inputs are put back."""
         request = self._alive()
         result = request.infer(dict(inputs))
         self._set_inputs(request)
         return {port.get_any_name(): np.array(value) for port, value in result.items()}
 
     def close(self) -> None:
+        """Free both compiled networks."""
         self._request = self._counting = None
 
     def kernel_times(self, runs: int) -> KernelTimes:
+        """Kernel times recovered from the running means of a second compilation."""
         self._alive()
         blocks: list[npt.NDArray[np.float64]] = []
         missing = runs

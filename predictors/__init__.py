@@ -1,0 +1,1 @@
+"""From latency tables to predictors, each one ONNX file."""

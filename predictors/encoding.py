@@ -7,12 +7,15 @@ options: on 40 networks of a MobileNetV3 space they halve the error of a ridge r
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto
 
-from layerclock.predictors.graph import GraphBuilder
-from layerclock.space import SiteIndex
+if TYPE_CHECKING:
+    from layerclock.predictors.graph import GraphBuilder
+    from layerclock.space import SiteIndex
 
 __all__ = ["add_features", "add_masked_one_hot", "features", "masked_one_hot"]
 
@@ -45,7 +48,8 @@ def masked_one_hot(index: SiteIndex, genomes: npt.ArrayLike) -> npt.NDArray[np.f
     """Features float64[N, total number of choices]."""
     checked = index.check(genomes)
     gene, value = _columns(index)
-    return ((checked[:, gene] == value) & index.active(checked)[:, gene]).astype(np.float64)
+    hot: npt.NDArray[np.float64] = ((checked[:, gene] == value) & index.active(checked)[:, gene]).astype(np.float64)
+    return hot
 
 
 def add_masked_one_hot(graph: GraphBuilder, index: SiteIndex) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import stats
 
-from layerclock.datasets.table import LatencyTable
 from layerclock.errors import TableError
-from layerclock.predictors.portable import OnnxPredictor
 from layerclock.target import require_same_target
+
+if TYPE_CHECKING:
+    from layerclock.datasets.table import LatencyTable
+    from layerclock.predictors.portable import OnnxPredictor
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -36,6 +39,7 @@ class Evaluation:
     noise_floor: float
 
     def to_dict(self) -> dict[str, float]:
+        """The fields by name, for JSON."""
         return asdict(self)
 
 
@@ -47,7 +51,9 @@ def evaluate(predictor: OnnxPredictor, table: LatencyTable, role: str = "holdout
     """
     require_same_target(predictor.target, [table.target], "the predictor and the table")
     if table.space_digest != predictor.card.space_digest:
-        raise TableError(f"the predictor is for the space {predictor.card.space!r}, the table for {table.space!r}", "use a table of the same space")
+        raise TableError(
+            f"the predictor is for the space {predictor.card.space!r}, the table for {table.space!r}", "use a table of the same space"
+        )
     truth = table.networks(role)
     if len(truth) < 2:
         raise TableError(f"the table has {len(truth)} {role} networks", "profile with --holdout 20, or evaluate with --role profiled")

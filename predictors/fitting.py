@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from layerclock.datasets.table import LatencyTable, NetworkTimes
 from layerclock.errors import TableError
-from layerclock.interfaces import SearchSpace
 from layerclock.plugins import load_plugin, load_space
 from layerclock.predictors.portable import OnnxPredictor, PredictorCard
-from layerclock.space import SiteIndex
 from layerclock.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from layerclock.datasets.table import LatencyTable, NetworkTimes
+    from layerclock.interfaces import SearchSpace
+    from layerclock.space import SiteIndex
 
 __all__ = ["INTERVAL_LEVEL", "conformal_half_width", "fit", "make_card", "training_networks"]
 

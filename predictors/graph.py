@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from layerclock.predictors.portable import METADATA_KEY, OnnxPredictor, PredictorCard
-from layerclock.space import SiteIndex
+
+if TYPE_CHECKING:
+    from layerclock.space import SiteIndex
 
 __all__ = ["GraphBuilder"]
 
@@ -25,12 +29,15 @@ class GraphBuilder:
         self._constants: dict[str, onnx.TensorProto] = {}
 
     def constant(self, name: str, value: npt.NDArray[np.generic]) -> str:
+        """A constant tensor of the graph."""
         self._constants[name] = numpy_helper.from_array(value, name)
         return name
 
     def add(self, op: str, inputs: list[str], result: str, **attributes: int | float) -> str:
         """One ONNX operator; ``attributes`` are the operator's own."""
-        self._nodes.append(helper.make_node(op, inputs, [result], name=result, **attributes))
+        node = helper.make_node(op, inputs, [result], name=result)
+        node.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
+        self._nodes.append(node)
         return result
 
     def options(self, index: SiteIndex, sites: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64], name: str) -> str:
@@ -44,11 +51,13 @@ class GraphBuilder:
         return self.add("Cast", [shifted], name, to=TensorProto.INT64)
 
     def genomes_as_float(self) -> str:
+        """The input as float32[N, G]; made once."""
         if not any(node.name == "genomes_float" for node in self._nodes):
             self.add("Cast", ["genomes"], "genomes_float", to=TensorProto.FLOAT)
         return "genomes_float"
 
     def sum_columns(self, matrix: str, result: str) -> str:
+        """Sum over the second axis: [N, K] to [N]."""
         return self.add("ReduceSum", [matrix, self.constant(f"{result}_axis", np.array([1], dtype=np.int64))], result, keepdims=0)
 
     def finish(self, latency: str, coverage: str, card: PredictorCard) -> OnnxPredictor:

@@ -6,16 +6,20 @@ runtime does between kernels and the counters' remaining cost.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
-from layerclock.datasets.table import LatencyTable
 from layerclock.errors import CoverageError
-from layerclock.interfaces import SearchSpace
 from layerclock.predictors.fitting import conformal_half_width, make_card, training_networks
 from layerclock.predictors.graph import GraphBuilder
-from layerclock.predictors.portable import OnnxPredictor, PredictorCard
 from layerclock.space import SiteIndex
+
+if TYPE_CHECKING:
+    from layerclock.datasets.table import LatencyTable
+    from layerclock.interfaces import SearchSpace
+    from layerclock.predictors.portable import OnnxPredictor, PredictorCard
 
 __all__ = ["fit_layerwise"]
 
@@ -38,7 +42,10 @@ def fit_layerwise(table: LatencyTable, space: SearchSpace) -> OnnxPredictor:
     row_ms = np.array([rows_us[layer.key] for layer in index.vocabulary]) / 1e3
     sums = index.counts(networks.genomes) @ row_ms
     design = np.column_stack([np.ones_like(sums), sums])
-    coefficients, residuals = _fit_relative(design, networks.latency_ms)
+    # A network's own samples are part of the rows that predict it: its share in each row adds to its leverage.
+    seen = np.maximum(index.counts(networks.genomes).sum(axis=0), 1)
+    own_share = index.counts(networks.genomes) @ (row_ms / seen) / sums
+    coefficients, residuals = _fit_relative(design, networks.latency_ms, own_share)
     overhead_ms, scale = map(float, coefficients)
     half_width = conformal_half_width(residuals, float(np.nanmean(networks.noise_floor)))
     card = make_card("layerwise", table, index, networks, half_width, {"overhead_ms": overhead_ms, "scale": scale})
@@ -46,13 +53,13 @@ def fit_layerwise(table: LatencyTable, space: SearchSpace) -> OnnxPredictor:
 
 
 def _fit_relative(
-    design: npt.NDArray[np.float64], latency_ms: npt.NDArray[np.float64]
+    design: npt.NDArray[np.float64], latency_ms: npt.NDArray[np.float64], own_share: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Least squares of the relative error; returns the coefficients and the leave-one-out relative residuals."""
     weighted = design / latency_ms[:, None]
     inverse = np.linalg.pinv(weighted)
     coefficients = inverse @ np.ones(len(design))
-    leverage = np.einsum("ij,ji->i", weighted, inverse)
+    leverage = np.einsum("ij,ji->i", weighted, inverse) + own_share
     return coefficients, (1 - weighted @ coefficients) / np.maximum(1 - leverage, 1e-9)
 
 

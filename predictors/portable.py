@@ -8,10 +8,9 @@ operators and JSON.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,9 @@ from layerclock.errors import GenomeError, PredictorError
 from layerclock.interfaces import Predictions
 from layerclock.space import Choice, Gene, GenomeArray, check_genomes
 from layerclock.target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["METADATA_KEY", "OnnxPredictor", "PredictorCard", "load"]
 
@@ -51,6 +53,7 @@ class PredictorCard:
     parameters: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
+        """The card as JSON, with the format's version and the unit."""
         return json.dumps({"format": _FORMAT, "unit": "ms", **asdict(self)})
 
     @classmethod
@@ -86,7 +89,7 @@ class OnnxPredictor:
             raise PredictorError(f"{source} is an ONNX model, but no latency predictor", "layerclock fit makes one from a table")
         try:
             self.card = PredictorCard.from_json(written)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PredictorError(f"{source} has damaged metadata: {error}", "fit the predictor again") from error
         self._cardinality = np.array([len(gene.choices) for gene in self.card.genes], dtype=np.int64)
         self._names = [gene.name for gene in self.card.genes]
@@ -111,13 +114,16 @@ class OnnxPredictor:
         for name, value in config.items():
             gene = next((gene for gene in self.card.genes if gene.name == name), None)
             if gene is None or value not in gene.choices:
-                raise GenomeError(f"gene {name!r} cannot be {value!r}", f"choices: {gene.choices}" if gene else f"genes: {', '.join(self._names[:6])}, ...")
+                raise GenomeError(
+                    f"gene {name!r} cannot be {value!r}",
+                    f"choices: {gene.choices}" if gene else f"genes: {', '.join(self._names[:6])}, ...",
+                )
             values[name] = gene.choices.index(value)
         return np.array(list(values.values()), dtype=np.int64)
 
     def save(self, path: Path | str) -> None:
         """Write the file, whole or not at all. Raises :class:`~layerclock.errors.OutputError`."""
-        from layerclock.datasets.atomic import write_atomically
+        from layerclock.atomic import write_atomically
 
         write_atomically(Path(path), lambda draft: draft.write_bytes(self.model))
 

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from layerclock.datasets.table import LatencyTable
 from layerclock.devices.export import Exporter
 from layerclock.errors import ArgumentError, DeviceError
-from layerclock.interfaces import Device, SearchSpace, Session
 from layerclock.profiler.plan import Plan, make_plan
 from layerclock.profiler.store import CampaignFolder, CampaignRecord, Measurement
 from layerclock.profiler.summary import summarise
 from layerclock.space import SiteIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from layerclock.datasets.table import LatencyTable
+    from layerclock.interfaces import Device, SearchSpace, Session
 
 __all__ = ["Progress", "profile"]
 
@@ -53,9 +57,9 @@ def profile(
     """Measure sub-networks of ``space`` on ``device`` and return the latency table, also written to ``folder``.
 
     ``networks`` are profiled kernel by kernel, ``holdout`` others are only timed end to end, in the same rounds, as the
-    truth that predictors are judged by; ``plan`` names the networks instead, to measure the ones that a search found. In each of ``rounds`` every network is run ``runs`` times, plainly and with
-    counters. If ``folder`` already holds this campaign, it goes on where it stopped; an interrupted campaign leaves all
-    that was measured.
+    truth that predictors are judged by; ``plan`` names the networks instead, to measure the ones that a search found. In
+    each of ``rounds`` every network is run ``runs`` times, plainly and with counters. If ``folder`` already holds this
+    campaign, it goes on where it stopped; an interrupted campaign leaves all that was measured.
 
     Raises :class:`ArgumentError`, :class:`~layerclock.errors.CampaignError` (another campaign in the folder) and
     :class:`~layerclock.errors.OutputError`.
@@ -139,7 +143,8 @@ class _Campaign:
             return self._device.load(self._export(self._record.genomes[number]))
         except DeviceError as error:
             for round_number in range(self._record.rounds):
-                self._store.add(Measurement(number, round_number, np.array([]), failure=str(error)))
+                if not self._store.has(number, round_number):
+                    self._store.add(Measurement(number, round_number, np.array([]), failure=str(error)))
             return None
 
     def _measure_network(self, session: Session, number: int, round_number: int) -> Measurement:

@@ -7,21 +7,23 @@ round. Parts appear whole or not at all, so that a campaign can be stopped at an
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from layerclock.datasets.atomic import make_folder, write_atomically
+from layerclock.atomic import make_folder, write_atomically
 from layerclock.errors import CampaignError
 from layerclock.interfaces import KernelTimes
 from layerclock.network import Kernel, TensorSpec
 from layerclock.target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 __all__ = ["CampaignFolder", "CampaignRecord", "Measurement"]
 
@@ -67,6 +69,7 @@ class CampaignFolder:
 
     @property
     def table_path(self) -> Path:
+        """Where the campaign's latency table is written."""
         return self.path / "table.parquet"
 
     def start(self, record: CampaignRecord) -> CampaignRecord:
@@ -86,7 +89,9 @@ class CampaignFolder:
             differing = present.target.differences(record.target)
             changed = [f"{name} ({own} there, {now} now)" for name, (own, now) in differing.items()] + changed
         if changed:
-            raise CampaignError(f"{self.path} holds another campaign: it differs in {', '.join(changed[:4])}", "choose another folder with -o")
+            raise CampaignError(
+                f"{self.path} holds another campaign: it differs in {', '.join(changed[:4])}", "choose another folder with -o"
+            )
         return present
 
     def record(self) -> CampaignRecord:
@@ -109,6 +114,7 @@ class CampaignFolder:
         return self.path / "parts" / f"{network:05d}-{round_number:03d}.parquet"
 
     def has(self, network: int, round_number: int) -> bool:
+        """Whether this network was measured in this round (or failed for good)."""
         return self._part(network, round_number).exists()
 
     def add(self, measurement: Measurement) -> None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +19,14 @@ from layerclock.datasets.table import LatencyTable, Provenance
 from layerclock.devices.machine import conditions
 from layerclock.errors import CampaignError, CoverageError
 from layerclock.network import Kernel, Layer, TensorSpec
-from layerclock.profiler.store import CampaignFolder, CampaignRecord, Measurement
-from layerclock.space import SiteIndex
 from layerclock.timing import LATENCY_QUANTILE, STEADY_HALF_WIDTH, Timing
 from layerclock.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from layerclock.profiler.store import CampaignFolder, CampaignRecord, Measurement
+    from layerclock.space import SiteIndex
 
 __all__ = ["summarise"]
 

@@ -8,6 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from layerclock.search.supernet.depthwise import DepthwiseConv2d
+
 if TYPE_CHECKING:
     from layerclock.search.spaces.mobilenetv3 import BlockSpec, ConvSpec, MobileNetV3Space
 
@@ -19,12 +21,14 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "hswish": nn.Hardswi
 class ConvUnit(nn.Module):
     """Convolution, then normalisation and activation where the specification has them."""
 
-    def __init__(self, spec: ConvSpec, groups: int = 1) -> None:
+    def __init__(self, spec: ConvSpec, depthwise: bool = False) -> None:
         super().__init__()
         self.pool = nn.AdaptiveAvgPool2d(1) if spec.pooled else nn.Identity()
-        self.conv = nn.Conv2d(
-            spec.in_channels, spec.out_channels, spec.kernel, spec.stride, spec.kernel // 2, groups=groups, bias=False
-        )
+        self.conv: nn.Conv2d
+        if depthwise:
+            self.conv = DepthwiseConv2d(spec.out_channels, spec.kernel, spec.stride)
+        else:
+            self.conv = nn.Conv2d(spec.in_channels, spec.out_channels, spec.kernel, spec.stride, spec.kernel // 2, bias=False)
         self.norm = nn.BatchNorm2d(spec.out_channels) if spec.normalised else nn.Identity()
         self.act = ACTIVATIONS[spec.activation]() if spec.activation else nn.Identity()
 
@@ -61,7 +65,7 @@ class InvertedBottleneck(nn.Module):
         self.expand: nn.Module = nn.Identity()
         if mid != spec.in_channels:
             self.expand = ConvUnit(ConvSpec(spec.in_channels, mid, 1, 1, spec.activation))
-        self.depthwise = ConvUnit(ConvSpec(mid, mid, spec.kernel, spec.stride, spec.activation), groups=mid)
+        self.depthwise = ConvUnit(ConvSpec(mid, mid, spec.kernel, spec.stride, spec.activation), depthwise=True)
         self.excite = SqueezeExcite(mid, spec.squeezed_channels) if spec.squeeze_excite else nn.Identity()
         self.project = ConvUnit(ConvSpec(mid, spec.out_channels, 1, 1, ""))
 

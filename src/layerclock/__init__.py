@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from layerclock.search.loop import pareto_search
     from layerclock.search.objective import accuracy_objective, latency_objective
     from layerclock.space import Gene, Site, SiteIndex
-    from layerclock.version import VERSION as __version__
+
+    __version__: str
 
 _HOMES = {
     "DeviceOptions": "interfaces",

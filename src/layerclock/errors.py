@@ -24,8 +24,11 @@ Each message says what went wrong and where; ``hint`` says what to do next.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "ArgumentError",

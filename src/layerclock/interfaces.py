@@ -7,20 +7,22 @@ members alone, and the search knows predictors and evaluators by theirs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
-from layerclock.network import Kernel, TensorSpec
-from layerclock.space import Gene, Site
-from layerclock.target import Target
+from layerclock.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
     import torch
+
+    from layerclock.network import Kernel, TensorSpec
+    from layerclock.space import Gene, Site
+    from layerclock.target import Target
 
 __all__ = [
     "AccuracyEvaluator",
@@ -48,12 +50,19 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class DeviceOptions:
-    """Settings that become part of the target. ``extra`` is passed to the runtime as its own session options."""
+    """Settings that become part of the target. ``extra`` is passed to the runtime as its own session options.
+
+    Raises :class:`~layerclock.errors.ArgumentError` if threads or batch are below one.
+    """
 
     threads: int = 1
     batch: int = 1
     precision: str = "float32"
     extra: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.threads < 1 or self.batch < 1:
+            raise ArgumentError(f"threads={self.threads}, batch={self.batch} cannot be run", "threads >= 1, batch >= 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +110,13 @@ class Device(Protocol):
     """A runtime with settled options. Raises :class:`~layerclock.errors.DeviceError` where the runtime fails."""
 
     @property
-    def target(self) -> Target: ...
+    def target(self) -> Target:
+        """What the device's numbers are valid for."""
+        ...
 
-    def load(self, model: ModelFile) -> Session: ...
+    def load(self, model: ModelFile) -> Session:
+        """Make the exported network ready to run."""
+        ...
 
 
 @runtime_checkable
@@ -114,7 +127,9 @@ class DeviceAdapter(Protocol):
         """The devices of this runtime on this machine; never raises for an absent one."""
         ...
 
-    def open(self, name: str, options: DeviceOptions) -> Device: ...
+    def open(self, name: str, options: DeviceOptions) -> Device:
+        """The device that :meth:`discover` lists as ``name``, with these options."""
+        ...
 
 
 @runtime_checkable
@@ -122,16 +137,24 @@ class SearchSpace(Protocol):
     """A family of networks as genes and sites; :class:`~layerclock.space.SiteIndex` derives the rest."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The registered name, with every parameter that differs from the usual."""
+        ...
 
     @property
-    def genes(self) -> tuple[Gene, ...]: ...
+    def genes(self) -> tuple[Gene, ...]:
+        """The choices, in the order of a genome's positions."""
+        ...
 
     @property
-    def sites(self) -> tuple[Site, ...]: ...
+    def sites(self) -> tuple[Site, ...]:
+        """The places of the network, in order of execution."""
+        ...
 
     @property
-    def input(self) -> TensorSpec: ...
+    def input(self) -> TensorSpec:
+        """The network's input for batch 1."""
+        ...
 
     def build(self, genome: npt.ArrayLike) -> torch.nn.Module:
         """The network of one genome; its modules are named after the sites."""
@@ -159,7 +182,9 @@ class Predictions:
 class Predictor(Protocol):
     """Latency of genomes, int64[N, G], on one target."""
 
-    def predict(self, genomes: npt.ArrayLike) -> Predictions: ...
+    def predict(self, genomes: npt.ArrayLike) -> Predictions:
+        """Raises :class:`~layerclock.errors.GenomeError` if a genome does not belong to the predictor's space."""
+        ...
 
 
 @runtime_checkable
@@ -171,4 +196,6 @@ class AccuracyEvaluator(Protocol):
         """Name and unit of the returned number, such as ``top1_percent``."""
         ...
 
-    def evaluate(self, genomes: npt.ArrayLike) -> npt.NDArray[np.float64]: ...
+    def evaluate(self, genomes: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """The metric of each genome, in order."""
+        ...

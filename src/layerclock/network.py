@@ -21,6 +21,7 @@ class TensorSpec:
 
     @property
     def elements(self) -> int:
+        """Number of elements."""
         return prod(self.shape)
 
     @property
@@ -76,10 +77,12 @@ class Network:
 
     @property
     def macs(self) -> int:
+        """Multiply-accumulates of all layers together."""
         return sum(placed.layer.macs for placed in self.layers)
 
     @property
     def params(self) -> int:
+        """Trained weights of all layers together."""
         return sum(placed.layer.params for placed in self.layers)
 
 

@@ -7,17 +7,30 @@ carry parameters: ``ofa-mobilenetv3:resolution=128,width=1.2`` calls the factory
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from layerclock.errors import ArgumentError, LayerclockError, MissingExtraError, UnknownNameError
 from layerclock.interfaces import AccuracyEvaluator, Device, DeviceAdapter, DeviceEntry, DeviceOptions, SearchSpace
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = ["find_devices", "load_evaluator", "load_plugin", "load_space", "open_device", "plugin_names"]
 
 # Which extra brings the package that a plug-in needs; used for the hint of MissingExtraError.
-_EXTRAS = {"torch": "torch", "onnx": "export", "openvino": "openvino", "pymoo": "search", "sklearn": "fit", "pyarrow": "tables"}
+_EXTRAS = {
+    "onnx": "export",
+    "onnxscript": "export",
+    "openvino": "openvino",
+    "pandas": "tables",
+    "pyarrow": "tables",
+    "pymoo": "search",
+    "safetensors": "supernet",
+    "scipy": "fit",
+    "sklearn": "fit",
+    "torch": "export",
+}
 
 
 def plugin_names(kind: str) -> list[str]:
@@ -28,8 +41,8 @@ def plugin_names(kind: str) -> list[str]:
 def load_plugin(kind: str, name: str) -> Any:
     """The object that an entry point names.
 
-    Raises :class:`UnknownNameError` for an unregistered name and :class:`MissingExtraError` if importing it lacks one
-    of our optional dependencies.
+    Raises :class:`UnknownNameError` for an unregistered name, :class:`MissingExtraError` if importing it lacks one of
+    our optional dependencies, and :class:`LayerclockError` if it cannot be imported for another reason.
     """
     for entry in entry_points(group=f"layerclock.{kind}"):
         if entry.name == name:
@@ -37,6 +50,8 @@ def load_plugin(kind: str, name: str) -> Any:
                 return entry.load()
             except ModuleNotFoundError as error:
                 raise _missing(error, f"{kind[:-1]} {name!r}") from error
+            except (ImportError, AttributeError) as error:
+                raise _broken(error, f"{kind[:-1]} {name!r}") from error
     raise UnknownNameError(kind[:-1], name, plugin_names(kind))
 
 
@@ -44,17 +59,21 @@ def _missing(error: ModuleNotFoundError, purpose: str) -> LayerclockError:
     package = (error.name or "").split(".")[0]
     if package in _EXTRAS:
         return MissingExtraError(package, _EXTRAS[package], purpose)
+    return _broken(error, purpose)
+
+
+def _broken(error: Exception, purpose: str) -> LayerclockError:
     return LayerclockError(f"{purpose} cannot be imported: {error}", "reinstall the package that provides it")
 
 
 def load_space(text: str) -> SearchSpace:
     """The search space called ``name`` or ``name:parameter=value,...``."""
-    return cast(SearchSpace, _call_with_parameters("spaces", text))
+    return cast("SearchSpace", _call_with_parameters("spaces", text))
 
 
 def load_evaluator(text: str) -> AccuracyEvaluator:
     """The accuracy evaluator called ``name`` or ``name:parameter=value,...``."""
-    return cast(AccuracyEvaluator, _call_with_parameters("evaluators", text))
+    return cast("AccuracyEvaluator", _call_with_parameters("evaluators", text))
 
 
 def _call_with_parameters(kind: str, text: str) -> object:
@@ -71,7 +90,7 @@ def _call_with_parameters(kind: str, text: str) -> object:
         return factory(**arguments)
     except ModuleNotFoundError as error:
         raise _missing(error, f"{kind[:-1]} {name!r}") from error
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ArgumentError(f"{kind[:-1]} {text!r}: {error}") from error
 
 
@@ -89,7 +108,7 @@ def find_devices() -> list[DeviceEntry]:
     found: list[DeviceEntry] = []
     for name in plugin_names("devices"):
         try:
-            found.extend(cast(DeviceAdapter, load_plugin("devices", name)()).discover())
+            found.extend(cast("DeviceAdapter", load_plugin("devices", name)()).discover())
         except LayerclockError as error:
             found.append(DeviceEntry(f"{name}:*", "", False, error.message, error.hint))
     return found
@@ -103,7 +122,7 @@ def open_device(name: str, options: DeviceOptions | None = None) -> Device:
     adapter_name = name.partition(":")[0]
     if adapter_name not in plugin_names("devices"):
         raise UnknownNameError("device", name, [entry.name for entry in find_devices()])
-    adapter = cast(DeviceAdapter, load_plugin("devices", adapter_name)())
+    adapter = cast("DeviceAdapter", load_plugin("devices", adapter_name)())
     entries = adapter.discover()
     if name not in [entry.name for entry in entries]:
         raise UnknownNameError("device", name, [entry.name for entry in find_devices()])

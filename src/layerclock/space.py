@@ -7,7 +7,6 @@ and holds the layer for each combination of their values, or ``None`` where the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -20,6 +19,8 @@ from layerclock.errors import GenomeError, SpaceError
 from layerclock.network import Layer, Network, PlacedLayer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from layerclock.interfaces import SearchSpace
 
 __all__ = ["Choice", "Gene", "GenomeArray", "Site", "SiteIndex", "sample"]
@@ -51,6 +52,8 @@ class Site:
         expected = prod(len(gene.choices) for gene in self.genes)
         if len(self.layers) != expected:
             raise SpaceError(f"site {self.name!r} holds {len(self.layers)} layers, its genes have {expected} combinations")
+        if len({gene.name for gene in self.genes}) != len(self.genes):
+            raise SpaceError(f"site {self.name!r} names a gene twice")
 
     @classmethod
     def of(cls, name: str, genes: Sequence[Gene], layer: Callable[..., Layer | None]) -> Site:
@@ -78,6 +81,8 @@ class SiteIndex:
         position = {gene.name: number for number, gene in enumerate(self.genes)}
         if len(position) != len(self.genes):
             raise SpaceError("two genes have the same name")
+        if len({site.name for site in self.sites}) != len(self.sites):
+            raise SpaceError("two sites have the same name")
         self.radix = np.zeros((len(self.genes), len(self.sites)), dtype=np.int64)
         self.offsets = np.zeros(len(self.sites), dtype=np.int64)
         numbers: dict[str, int] = {}
@@ -113,6 +118,7 @@ class SiteIndex:
 
     @classmethod
     def of(cls, space: SearchSpace) -> SiteIndex:
+        """The index of a search space."""
         return cls(space.genes, space.sites)
 
     @property
@@ -149,11 +155,13 @@ class SiteIndex:
 
     def macs(self, genomes: npt.ArrayLike) -> GenomeArray:
         """Multiply-accumulates of each network: int64[N]."""
-        return self._macs[self.layers(genomes)].sum(axis=1)
+        macs: GenomeArray = self._macs[self.layers(genomes)].sum(axis=1)
+        return macs
 
     def params(self, genomes: npt.ArrayLike) -> GenomeArray:
         """Trained weights of each network: int64[N]."""
-        return self._params[self.layers(genomes)].sum(axis=1)
+        params: GenomeArray = self._params[self.layers(genomes)].sum(axis=1)
+        return params
 
     def active(self, genomes: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Whether each gene changes anything in its network: bool[N, G]."""
@@ -179,11 +187,7 @@ class SiteIndex:
     def network(self, genome: npt.ArrayLike, name: str = "") -> Network:
         """The network of one genome, layer by layer."""
         row = self.layers(np.asarray(genome)[None])[0]
-        placed = [
-            PlacedLayer(site.name, self.vocabulary[number])
-            for site, number in zip(self.sites, row, strict=True)
-            if number >= 0
-        ]
+        placed = [PlacedLayer(site.name, self.vocabulary[number]) for site, number in zip(self.sites, row, strict=True) if number >= 0]
         return Network(name, tuple(placed))
 
     def encode(self, config: dict[str, Any]) -> GenomeArray:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from layerclock.errors import TargetMismatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["Target", "require_same_target"]
 
@@ -32,10 +34,12 @@ class Target:
 
     @property
     def id(self) -> str:
+        """The device's name and a hash of every field."""
         digest = hashlib.sha256(self.to_json().encode()).hexdigest()[:10]
         return f"{self.device}-{digest}"
 
     def to_json(self) -> str:
+        """All fields as JSON with sorted keys."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod

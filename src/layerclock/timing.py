@@ -41,6 +41,7 @@ class Timing:
         return np.sort(self.samples_ns)
 
     def quantile_us(self, quantile: float) -> float:
+        """A quantile of the samples, 0 to 1."""
         return float(np.quantile(self._sorted, quantile)) / 1e3
 
     @property
@@ -50,10 +51,12 @@ class Timing:
 
     @property
     def mean_us(self) -> float:
+        """Mean of the samples."""
         return float(self.samples_ns.mean()) / 1e3
 
     @property
     def std_us(self) -> float:
+        """Sample standard deviation; zero for a single sample."""
         return float(self.samples_ns.std(ddof=1)) / 1e3 if len(self.samples_ns) > 1 else 0.0
 
     def interval_us(self, level: float = 0.9) -> tuple[float, float]:
@@ -90,4 +93,3 @@ class Timing:
         if half_width > STEADY_HALF_WIDTH:
             return "noisy", f"90 % interval of +-{half_width:.1%} is wider than +-{STEADY_HALF_WIDTH:.0%}"
         return "steady", ""
-

@@ -27,7 +27,7 @@ def command(checked: str | None, as_json: bool) -> None:
         print_json([asdict(entry) for entry in found])
         return
     rows = [(entry.name, entry.description if entry.available else f"not available: {entry.reason}; {entry.hint}") for entry in found]
-    print_table("", ("device", ""), rows)
+    print_table("", ("", ""), rows)
 
 
 def _check(name: str, as_json: bool) -> None:

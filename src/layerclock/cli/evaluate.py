@@ -34,7 +34,7 @@ def command(predictor_path: Path, table_path: Path, role: str, as_json: bool) ->
     if as_json:
         print_json({"predictor": str(predictor_path), "table": str(table_path), "role": role, **result.to_dict()})
         return
-    print_table(f"{predictor.card.kind} predictor on {result.networks} {role} networks", ("figure", ""), evaluation_rows(result))
+    print_table(f"{predictor.card.kind} predictor on {result.networks} {role} networks", ("", ""), evaluation_rows(result))
 
 
 def evaluation_rows(result: Evaluation) -> list[tuple[str, str]]:

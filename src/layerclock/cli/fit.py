@@ -36,7 +36,7 @@ def command(table_path: Path, output: Path, kind: str, space_name: str, as_json:
         return
     print_table(
         str(card.target),
-        ("predictor", ""),
+        ("", ""),
         [
             ("kind", card.kind),
             ("fitted on", f"{card.fitted_on_networks} networks of {card.space}"),

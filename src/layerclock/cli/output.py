@@ -43,14 +43,16 @@ def _without_nan(value: Any) -> Any:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table for people, as wide as the terminal; 80 columns where there is none. Columns of numbers are right-aligned."""
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    table = Table(header_style="bold", box=None, pad_edge=False, show_header=any(columns))
     for position, name in enumerate(columns):
         words = any(isinstance(row[position], str) and not _is_number(row[position]) for row in rows)
         table.add_column(name, justify="left" if words else "right", overflow="fold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    console = Console(highlight=False)
-    console.print(table, soft_wrap=not console.is_terminal and len(columns) < 2)
+    console = Console(highlight=False, markup=False)
+    if title:
+        console.print(title, style="bold")
+    console.print(table)
 
 
 def _is_number(text: object) -> bool:

@@ -61,7 +61,7 @@ def command(
     else:
         print_table(
             str(table.target),
-            ("measured", ""),
+            ("", ""),
             [
                 *((f"{level}s", str(count)) for level, count in counts.items()),
                 ("networks that failed", str(failed)),

@@ -40,7 +40,7 @@ def show(path: Path, level: str, top: int, as_json: bool) -> None:
     facts += [("target", str(target)) for target in table.targets.values()]
     facts += [("processor", value) for target in table.targets.values() for name, value in target.fingerprint if name == "cpu"]
     facts += [("measured", f"{table.provenance.started_utc} by {table.provenance.tool}"), ("hash", table.content_hash[:16])]
-    print_table(str(path), ("table", ""), facts)
+    print_table(str(path), ("", ""), facts)
     click.echo()
     cells = [
         (f"{row['latency_us']:.1f}" if row["latency_us"] is not None else "-", _plus_minus(row), str(row["n_networks"]), row["status"], row["key"])

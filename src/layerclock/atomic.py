@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from layerclock.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["make_folder", "write_atomically"]
 

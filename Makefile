@@ -1,0 +1,36 @@
+# Two commands set everything up: `make demo` and `make test`. Each makes the virtual environment if it is not there.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# For instance PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" for a torch without CUDA.
+PIP_ARGS ?=
+
+.PHONY: demo test lint types unit figures clean
+
+demo: $(VENV)/.installed
+	$(BIN)/layerclock quickstart
+
+test: lint types unit
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+unit: $(VENV)/.installed
+	$(BIN)/pytest -q
+
+figures: $(VENV)/.installed
+	for script in layerwise_accuracy query_speed import_time; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Layerclock needs Python 3.11 or newer; name one with PYTHON=python3.12')"
+	$(PYTHON) -m venv $(VENV) || (echo "venv is missing: on Debian and Ubuntu, apt install python3-venv" && exit 1)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt "setuptools>=77" wheel
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --no-build-isolation --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache

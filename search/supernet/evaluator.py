@@ -1,0 +1,138 @@
+"""Accuracy of sub-networks from a super-network's shared weights: the search's second objective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.stats import kendalltau
+from torch import nn
+
+from layerclock.errors import ArgumentError
+from layerclock.search.spaces.mobilenetv3 import digits_mobilenetv3
+from layerclock.search.supernet.checkpoint import load_supernet
+from layerclock.search.supernet.digits import DigitsData, channels_last, distort, load_digits_data
+from layerclock.search.supernet.elastic import ElasticMobileNetV3
+from layerclock.search.supernet.recalibration import recalibrate
+from layerclock.search.supernet.training import Progress, train_alone, train_supernet
+from layerclock.space import GenomeArray, SiteIndex
+
+__all__ = ["RankAgreement", "SupernetEvaluator", "digits_supernet", "rank_agreement"]
+
+_CALIBRATION_SEED = 2
+_BATCH = 64
+
+
+class SupernetEvaluator:
+    """Top-1 accuracy of sub-networks with inherited weights on the ``validation`` (or, for reports, ``test``) images.
+
+    A network is judged once: ``evaluations`` counts the distinct networks that were really run. Raises
+    :class:`ArgumentError` if the images are not of the space's shape.
+    """
+
+    metric = "top1_percent"
+
+    def __init__(
+        self,
+        supernet: ElasticMobileNetV3,
+        data: DigitsData,
+        split: Literal["validation", "test"] = "validation",
+        calibration_images: int = 128,
+    ) -> None:
+        self.space = supernet.space
+        self.supernet = supernet
+        self.data = data
+        self.evaluations = 0
+        judged = data.validation if split == "validation" else data.test
+        if tuple(judged.images.shape[1:]) != self.space.input.shape[1:]:
+            raise ArgumentError(
+                f"images of shape {tuple(judged.images.shape[1:])} do not fit the space {self.space.name!r}",
+                f"it takes {self.space.input.shape[1:]}",
+            )
+        generator = torch.Generator().manual_seed(_CALIBRATION_SEED)
+        seen = distort(data.train.images[:calibration_images], data.distortion, generator)
+        self._calibration = [channels_last(batch) for batch in seen.split(_BATCH)]
+        self._judged = [channels_last(batch) for batch in judged.images.split(_BATCH)]
+        self._labels = judged.labels
+        self._index = SiteIndex.of(self.space)
+        self._known: dict[bytes, float] = {}
+
+    def evaluate(self, genomes: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Accuracy in percent, float64[N], of the networks int64[N, G].
+
+        Raises :class:`~layerclock.errors.GenomeError` for genomes of another space.
+        """
+        canonical = self._index.canonical(genomes)
+        for genome in canonical:
+            key = genome.tobytes()
+            if key not in self._known:
+                self._known[key] = self.accuracy(self.supernet.extract(genome))
+                self.evaluations += 1
+        return np.array([self._known[genome.tobytes()] for genome in canonical], dtype=np.float64)
+
+    def accuracy(self, network: nn.Module) -> float:
+        """Accuracy in percent of any network on the same images, after calibrating its normalisation on training images."""
+        recalibrate(network, self._calibration)
+        with torch.inference_mode():
+            answers = torch.cat([network(batch).argmax(1) for batch in self._judged])
+        return 100.0 * float((answers == self._labels).double().mean())
+
+
+@dataclass(frozen=True, slots=True)
+class RankAgreement:
+    """Whether inherited weights order networks as training alone does.
+
+    ``genomes`` int64[N, G]; ``inherited_percent`` and ``alone_percent`` float64[N]; ``tau`` is Kendall's tau-b, and NaN
+    where all accuracies of a kind are the same.
+    """
+
+    genomes: GenomeArray
+    inherited_percent: npt.NDArray[np.float64]
+    alone_percent: npt.NDArray[np.float64]
+    tau: float
+
+
+def rank_agreement(
+    evaluator: SupernetEvaluator, genomes: npt.ArrayLike, steps: int, seed: int = 0, progress: Progress | None = None
+) -> RankAgreement:
+    """Train each of the networks int64[N, G] alone for ``steps`` steps and compare with its inherited weights.
+
+    Raises :class:`ArgumentError` for fewer than two networks or ``steps < 1``.
+    """
+    networks = SiteIndex.of(evaluator.space).canonical(genomes)
+    if len(networks) < 2:
+        raise ArgumentError(f"{len(networks)} networks have no order", "give at least two")
+    inherited = evaluator.evaluate(networks)
+    alone = []
+    for number, genome in enumerate(networks):
+        network = train_alone(
+            evaluator.space, genome, evaluator.data, steps=steps, seed=seed, progress=_part(progress, number, len(networks))
+        )
+        alone.append(evaluator.accuracy(network))
+    tau = float(kendalltau(inherited, alone).statistic)
+    return RankAgreement(networks, inherited, np.array(alone, dtype=np.float64), tau)
+
+
+def _part(progress: Progress | None, number: int, parts: int) -> Callable[[float, str], None] | None:
+    """``progress`` as one of several equal parts of the work sees it."""
+    if progress is None:
+        return None
+    return lambda done, text: progress((number + done) / parts, f"network {number + 1} of {parts} alone, {text}")
+
+
+def digits_supernet(checkpoint: str = "", steps: int = 0, seconds: float = 90.0) -> SupernetEvaluator:
+    """The evaluator of ``digits-mobilenetv3``: from a ``checkpoint`` file, else trained now, for ``steps`` or ``seconds``.
+
+    Raises :class:`ArgumentError` for an unreadable checkpoint or one of another space.
+    """
+    space = digits_mobilenetv3()
+    data = load_digits_data(space.resolution)
+    if checkpoint:
+        return SupernetEvaluator(load_supernet(checkpoint, space), data)
+    if steps:
+        return SupernetEvaluator(train_supernet(space, data, steps=steps), data)
+    return SupernetEvaluator(train_supernet(space, data, budget_s=seconds), data)

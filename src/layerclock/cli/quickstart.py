@@ -1,0 +1,209 @@
+"""``layerclock quickstart``: the whole way on this machine, with real runtimes and measured accuracy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+
+from layerclock.cli.evaluate import evaluation_rows
+from layerclock.cli.output import Report, print_table, progress_bar, quiet_option
+from layerclock.cli.search import progress_teller
+from layerclock.errors import DeviceUnavailableError
+from layerclock.interfaces import DeviceOptions
+from layerclock.plugins import find_devices, open_device
+from layerclock.space import SiteIndex, sample
+
+if TYPE_CHECKING:
+    from layerclock.datasets.table import LatencyTable
+    from layerclock.predictors.evaluate import Evaluation
+    from layerclock.predictors.portable import OnnxPredictor
+    from layerclock.search.result import SearchResult
+    from layerclock.search.supernet.evaluator import SupernetEvaluator
+
+_DEVICES = ("onnxruntime:cpu", "openvino:CPU")
+_PROFILED, _HOLDOUT, _ROUNDS, _RUNS = 20, 20, 6, 12
+_EVALUATIONS = 80
+_COMPARED, _ALONE_STEPS = 5, 60
+_MEASURED_FRONT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """What one device gave."""
+
+    table: LatencyTable
+    predictor: OnnxPredictor
+    evaluations: dict[str, Evaluation]
+
+
+@click.command("quickstart")
+@click.option("-o", "--output", "folder", default="runs/quickstart", show_default=True, type=click.Path(path_type=Path, file_okay=False),
+              help="Folder for everything that is made.")  # fmt: skip
+@click.option("--train-seconds", default=90.0, show_default=True, help="Time to train the super-network.")
+@click.option("--threads", default=1, show_default=True, help="Threads of the runtimes that are profiled.")
+@click.option("--seed", default=0, show_default=True, help="Seed of every random choice.")
+@quiet_option
+def command(folder: Path, train_seconds: float, threads: int, seed: int, quiet: bool) -> None:
+    """The whole way on this machine, in a few minutes.
+
+    Trains a small super-network on scikit-learn's digits, profiles its sub-networks on ONNX Runtime and OpenVINO, fits
+    predictors, judges them on networks that they never saw, searches, and measures what was found.
+
+    Example: layerclock quickstart -o runs/quickstart
+    """
+    start = monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    _list_devices()
+    with progress_bar(quiet) as report:
+        evaluator = _train(folder, train_seconds, seed, report)
+        fitted = {name: _profile_and_fit(name, folder, threads, seed, report) for name in _DEVICES}
+        _show_accuracy(fitted)
+        for name, one in fitted.items():
+            result = _search(name, one, evaluator, folder, seed, report)
+            _measure_front(name, one, result, evaluator, folder, threads, report)
+    _show_files(folder, monotonic() - start)
+
+
+def _folder(folder: Path, device: str) -> Path:
+    return folder / device.replace(":", "-")
+
+
+def _list_devices() -> None:
+    found = find_devices()
+    print_table("Devices on this machine", ("", ""), [(e.name, e.description if e.available else f"{e.reason}; {e.hint}") for e in found])
+    available = {entry.name for entry in found if entry.available}
+    for name in _DEVICES:
+        if name not in available:
+            raise DeviceUnavailableError(f"quickstart needs {name}, which is not available", "pip install 'layerclock[all]'")
+
+
+def _train(folder: Path, seconds: float, seed: int, report: Report) -> SupernetEvaluator:
+    from layerclock.search.spaces.mobilenetv3 import digits_mobilenetv3
+    from layerclock.search.supernet.checkpoint import save_supernet
+    from layerclock.search.supernet.digits import load_digits_data
+    from layerclock.search.supernet.evaluator import SupernetEvaluator, rank_agreement
+    from layerclock.search.supernet.training import train_supernet
+
+    space = digits_mobilenetv3()
+    data = load_digits_data(space.resolution)
+    start = monotonic()
+    supernet = train_supernet(
+        space, data, budget_s=seconds, seed=seed, progress=lambda done, text: report(text, round(done * 100), 100, _left(start, done))
+    )
+    save_supernet(supernet, folder / "supernet.safetensors")
+    evaluator = SupernetEvaluator(supernet, data)
+    index = SiteIndex.of(space)
+    genomes = sample(index, 200, np.random.default_rng(seed))
+    by_size = genomes[np.argsort(index.macs(genomes))]
+    compared = by_size[np.linspace(0, len(by_size) - 1, _COMPARED).astype(int)]
+    start_alone = monotonic()
+    agreement = rank_agreement(
+        evaluator, compared, _ALONE_STEPS, seed, lambda done, text: report(text, round(done * 100), 100, _left(start_alone, done))
+    )
+    rows = [
+        (f"{macs / 1e6:.2f} M", f"{inherited:.1f} %", f"{alone:.1f} %")
+        for macs, inherited, alone in zip(index.macs(compared), agreement.inherited_percent, agreement.alone_percent, strict=True)
+    ]
+    click.echo()
+    print_table(
+        f"Super-network trained in {start_alone - start:.0f} s: accuracy with inherited weights and trained alone ({_ALONE_STEPS} steps)",
+        ("MACs", "inherited", "alone"), rows,
+    )  # fmt: skip
+    click.echo(f"Kendall tau of the two orders, over {_COMPARED} networks: {agreement.tau:.2f}")
+    return evaluator
+
+
+def _left(start: float, done: float) -> float:
+    return (monotonic() - start) / done * (1 - done) if done > 0 else float("nan")
+
+
+def _profile_and_fit(name: str, folder: Path, threads: int, seed: int, report: Report) -> _Fitted:
+    from layerclock.predictors.evaluate import evaluate
+    from layerclock.predictors.fitting import fit
+    from layerclock.profiler.campaign import profile
+    from layerclock.search.spaces.mobilenetv3 import digits_mobilenetv3
+
+    own = _folder(folder, name)
+    table = profile(
+        open_device(name, DeviceOptions(threads=threads)), digits_mobilenetv3(), own, networks=_PROFILED, holdout=_HOLDOUT,
+        rounds=_ROUNDS, runs=_RUNS, seed=seed, progress=lambda p: report(f"{name} {p.stage}", p.done, p.total, p.left_s),
+    )  # fmt: skip
+    predictors = {kind: fit(table, kind=kind) for kind in ("layerwise", "endtoend")}
+    for kind, predictor in predictors.items():
+        predictor.save(own / f"{kind}.onnx")
+    evaluations = {kind: evaluate(predictor, table) for kind, predictor in predictors.items()}
+    return _Fitted(table, predictors["layerwise"], evaluations)
+
+
+def _show_accuracy(fitted: dict[str, _Fitted]) -> None:
+    columns, rows = ["on unseen networks"], {}
+    for name, one in fitted.items():
+        for kind, evaluation in one.evaluations.items():
+            columns.append(f"{name.split(':')[0]} {kind}")
+            for label, text in evaluation_rows(evaluation):
+                rows.setdefault(label, [label]).append(text)
+    click.echo()
+    print_table(f"Predictors fitted on {_PROFILED} networks, judged on {_HOLDOUT} others", columns, list(rows.values()))
+
+
+def _search(name: str, fitted: _Fitted, evaluator: SupernetEvaluator, folder: Path, seed: int, report: Report) -> SearchResult:
+    from layerclock.search.loop import pareto_search
+    from layerclock.search.objective import accuracy_objective, latency_objective
+
+    objectives = [latency_objective(fitted.predictor), accuracy_objective(evaluator)]
+    # A budget that excludes the slower half of the space, to show a constraint at work.
+    limit_ms = float(np.median(fitted.table.networks("holdout").latency_ms))
+    result = pareto_search(
+        evaluator.space, objectives, [f"latency_ms<={limit_ms:.4g}"], evaluations=_EVALUATIONS, seed=seed,
+        progress=progress_teller(report, f"{name} search"),
+    )  # fmt: skip
+    result.write(_folder(folder, name) / "search")
+    return result
+
+
+def _measure_front(
+    name: str, fitted: _Fitted, result: SearchResult, evaluator: SupernetEvaluator, folder: Path, threads: int, report: Report
+) -> None:
+    from layerclock.profiler.campaign import profile
+    from layerclock.profiler.plan import Plan
+    from layerclock.search.supernet.evaluator import SupernetEvaluator
+
+    front = result.pareto()
+    front = front[np.unique(np.linspace(0, len(front) - 1, _MEASURED_FRONT).astype(int))]
+    genomes = result.genomes[front]
+    table = profile(
+        open_device(name, DeviceOptions(threads=threads)), evaluator.space, _folder(folder, name) / "front", rounds=_ROUNDS, runs=_RUNS,
+        plan=Plan(genomes, genomes[:0]), progress=lambda p: report(f"{name} front: {p.stage}", p.done, p.total, p.left_s),
+    )  # fmt: skip
+    measured = dict(zip(map(tuple, table.networks().genomes.tolist()), table.networks().latency_ms, strict=True))
+    predictions = fitted.predictor.predict(genomes)
+    test = SupernetEvaluator(evaluator.supernet, evaluator.data, "test").evaluate(genomes)
+    rows = []
+    for position, genome in enumerate(genomes.tolist()):
+        taken = measured.get(tuple(genome), float("nan"))
+        predicted, low, high = (float(values[position]) for values in (predictions.latency_ms, predictions.lower_ms, predictions.upper_ms))
+        rows.append(
+            (f"{predicted:.3f}", f"{low:.3f} .. {high:.3f}", f"{taken:.3f}", f"{taken / predicted - 1:+.1%}",
+             f"{result.values[front[position], 1]:.1f} %", f"{test[position]:.1f} %")
+        )  # fmt: skip
+    click.echo()
+    print_table(
+        f"{name}: the front of {len(result)} evaluations, {result.constraints[0]}, measured again",
+        ("predicted ms", "90 % interval", "measured ms", "off", "validation", "test"), rows,
+    )  # fmt: skip
+
+
+def _show_files(folder: Path, seconds: float) -> None:
+    click.echo()
+    rows = [("super-network", str(folder / "supernet.safetensors"))]
+    for name in _DEVICES:
+        own = _folder(folder, name)
+        rows += [(f"{name} table", str(own / "table.parquet")), ("  predictors", f"{own}/layerwise.onnx, endtoend.onnx")]
+        rows += [("  search", f"{own}/search/pareto.csv"), ("  front measured", str(own / "front/table.parquet"))]
+    print_table("Files", ("", ""), rows)
+    click.echo(f"\ndone in {seconds:.0f} s; next: layerclock table show {_folder(folder, _DEVICES[0]) / 'table.parquet'}")
