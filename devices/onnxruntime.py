@@ -72,7 +72,10 @@ class OnnxRuntimeDevice:
         options.log_severity_level = 3
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         for key, value in self._extra.items():
-            options.add_session_config_entry(key, value)
+            try:
+                options.add_session_config_entry(key, value)
+            except RuntimeError as error:
+                raise DeviceError(f"ONNX Runtime refuses the option {key!r}: {error}", "check the option") from error
         return options
 
     def load(self, model: ModelFile) -> OnnxRuntimeSession:
@@ -97,20 +100,20 @@ class OnnxRuntimeSession:
         try:
             return onnxruntime.InferenceSession(str(self._model.path), options, providers=[_PROVIDER])
         except Exception as error:  # the binding raises classes of its own that share no public base
-            raise DeviceError(f"ONNX Runtime cannot load {self._model.path.name}: {error}", "export the network again") from error
+            raise DeviceError(f"ONNX Runtime cannot load {self._model.path.name}: {_reason(error)}", "export the network again") from error
 
     def run(self) -> int:
         """Wall time of one inference in ns, without profiling."""
         session = self._alive()
         start = perf_counter_ns()
-        session.run(None, self._feed)
+        _infer(session, self._feed)
         return perf_counter_ns() - start
 
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Outputs for given inputs, by name."""
         session = self._alive()
         names = [value.name for value in session.get_outputs()]
-        return dict(zip(names, (np.asarray(value) for value in session.run(names, dict(inputs))), strict=True))
+        return dict(zip(names, (np.asarray(value) for value in _infer(session, inputs)), strict=True))
 
     def close(self) -> None:
         """Free the session."""
@@ -132,7 +135,7 @@ class OnnxRuntimeSession:
                 options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
             session = self._open(options)
             for _ in range(_COLD_PROFILED_RUNS + runs):
-                session.run(None, self._feed)
+                _infer(session, self._feed)
             events = json.loads(Path(session.end_profiling()).read_text())
             samples = _samples(events, _COLD_PROFILED_RUNS + runs)
             if not self._kernels:
@@ -167,6 +170,18 @@ class OnnxRuntimeSession:
                 )
             )
         return dict(zip(samples, source.kernels(executed, boundaries=producer.keys()), strict=True))
+
+
+def _infer(session: onnxruntime.InferenceSession, feed: Mapping[str, npt.NDArray[Any]]) -> list[Any]:
+    try:
+        outputs: list[Any] = session.run(None, feed)
+    except Exception as error:  # as in loading
+        raise DeviceError(f"ONNX Runtime cannot run the network: {_reason(error)}", "check the inputs and the options") from error
+    return outputs
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
 
 
 def _is_kernel(event: Mapping[str, Any]) -> bool:

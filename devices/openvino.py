@@ -90,7 +90,7 @@ class OpenVinoSession:
         try:
             self._network = device.core.read_model(str(model.path))
         except RuntimeError as error:
-            raise DeviceError(f"OpenVINO cannot read {model.path.name}: {error}", "export the network again") from error
+            raise DeviceError(f"OpenVINO cannot read {model.path.name}: {_reason(error)}", "export the network again") from error
         self._request: openvino.InferRequest | None = self._compile({}).create_infer_request()
         generator = np.random.default_rng(0)
         self._inputs = [openvino.Tensor(generator.standard_normal(tuple(port.shape), dtype=np.float32)) for port in self._network.inputs]
@@ -104,7 +104,9 @@ class OpenVinoSession:
         try:
             return self._device.core.compile_model(self._network, "CPU", {**self._device.config, **extra})
         except RuntimeError as error:
-            raise DeviceError(f"OpenVINO cannot compile {self._model.path.name}: {error}", "check the options and the model") from error
+            raise DeviceError(
+                f"OpenVINO cannot compile {self._model.path.name}: {_reason(error)}", "check the options and the model"
+            ) from error
 
     def _set_inputs(self, request: openvino.InferRequest) -> None:
         for position, tensor in enumerate(self._inputs):
@@ -119,15 +121,23 @@ class OpenVinoSession:
         """Wall time of one inference in ns, without counters."""
         request = self._alive()
         start = perf_counter_ns()
-        request.infer()
+        try:
+            request.infer()
+        except RuntimeError as error:
+            raise _not_run(error) from error
         return perf_counter_ns() - start
 
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Outputs for given inputs, by name; the fixed inputs are put back."""
         request = self._alive()
-        result = request.infer(dict(inputs))
-        self._set_inputs(request)
-        return {port.get_any_name(): np.array(value) for port, value in result.items()}
+        try:
+            # As tensors: an array would be copied into the fixed inputs.
+            result = request.infer({name: openvino.Tensor(np.ascontiguousarray(value)) for name, value in inputs.items()})
+            return {port.get_any_name(): np.array(value) for port, value in result.items()}
+        except RuntimeError as error:
+            raise _not_run(error) from error
+        finally:
+            self._set_inputs(request)
 
     def close(self) -> None:
         """Free both compiled networks."""
@@ -178,12 +188,24 @@ class _Counters:
         """Kernel times in ns, float64[runs, kernels]. Rounding can make a very short one negative; its mean is right."""
         samples = np.empty((runs, len(self.names)))
         for row in range(runs):
-            self._request.infer()
+            try:
+                self._request.infer()
+            except RuntimeError as error:
+                raise _not_run(error) from error
             self.runs += 1
             total_us = self._means() * self.runs
             samples[row] = (total_us - self._total_us) * 1e3
             self._total_us = total_us
         return samples
+
+
+def _not_run(error: RuntimeError) -> DeviceError:
+    return DeviceError(f"OpenVINO cannot run the network: {_reason(error)}", "check the inputs and the options")
+
+
+def _reason(error: RuntimeError) -> str:
+    """OpenVINO's messages open with its own source lines; the last line says what is wrong."""
+    return str(error).strip().splitlines()[-1]
 
 
 def _executed(compiled: openvino.CompiledModel, names: list[str], implementations: list[str]) -> list[Executed]:

@@ -43,8 +43,8 @@ class ElasticBlock(nn.Module):
         self.full = InvertedBottleneck(largest)
         # 7 -> 5 is 25 x 25 and 5 -> 3 is 9 x 9, shared by all channels of the block; the identity is a plain centre crop.
         self.transforms = nn.ParameterList([nn.Parameter(torch.eye(size**2)) for size in _DESCENDING[1:]])
-        # Blocks without memory of their own, one a specification: they compute with the slices that they are handed.
-        self._skeletons: dict[BlockSpec, InvertedBottleneck] = {}
+        # One static block a specification, which computes with the slices that it is handed; and the shapes of the slices.
+        self._skeletons: dict[BlockSpec, tuple[InvertedBottleneck, dict[str, torch.Size]]] = {}
 
     def kernel(self, size: int) -> torch.Tensor:
         """The depthwise kernel of one size for all mid channels: float32[mid, 1, size, size]."""
@@ -61,12 +61,13 @@ class ElasticBlock(nn.Module):
         """Parameters and buffers of the static block ``spec``, by name, as differentiable slices of the shared ones."""
         shared = dict(self.full.named_parameters()) | dict(self.full.named_buffers())
         shared["depthwise.conv.weight"] = self.kernel(spec.kernel)
-        skeleton = self._skeleton(spec)
-        wanted = [*skeleton.named_parameters(), *skeleton.named_buffers()]
-        return {name: _leading(shared[name], tensor.shape) for name, tensor in wanted}
+        return {name: _leading(shared[name], shape) for name, shape in self._skeleton(spec)[1].items()}
 
     def forward(self, x: torch.Tensor, spec: BlockSpec) -> torch.Tensor:
-        out: torch.Tensor = functional_call(self._skeleton(spec), self.weights(spec), (x,), strict=True)
+        skeleton, _ = self._skeleton(spec)
+        if skeleton.training != self.training:
+            skeleton.train(self.training)
+        out: torch.Tensor = functional_call(skeleton, self.weights(spec), (x,))
         return out
 
     @torch.no_grad()
@@ -98,11 +99,13 @@ class ElasticBlock(nn.Module):
     def _depthwise(self) -> ConvUnit:
         return self.full.depthwise
 
-    def _skeleton(self, spec: BlockSpec) -> InvertedBottleneck:
+    def _skeleton(self, spec: BlockSpec) -> tuple[InvertedBottleneck, dict[str, torch.Size]]:
         if spec not in self._skeletons:
-            with torch.random.fork_rng(devices=[]):
-                self._skeletons[spec] = InvertedBottleneck(spec)
-        return self._skeletons[spec].train(self.training)
+            with torch.random.fork_rng(devices=[]):  # its own weights are never used; the caller's seed must not notice them
+                block = InvertedBottleneck(spec)
+            tensors = [*block.named_parameters(), *block.named_buffers()]
+            self._skeletons[spec] = block, {name: tensor.shape for name, tensor in tensors}
+        return self._skeletons[spec]
 
 
 class ElasticMobileNetV3(nn.Module):

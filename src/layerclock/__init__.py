@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from layerclock.predictors.portable import OnnxPredictor, load
     from layerclock.profiler.campaign import profile
     from layerclock.search.loop import pareto_search
-    from layerclock.search.objective import accuracy_objective, latency_objective
+    from layerclock.search.objective import Objective, accuracy_objective, latency_objective
     from layerclock.space import Gene, Site, SiteIndex
 
     __version__: str
@@ -29,6 +29,7 @@ _HOMES = {
     "Gene": "space",
     "LatencyTable": "datasets.table",
     "LayerclockError": "errors",
+    "Objective": "search.objective",
     "OnnxPredictor": "predictors.portable",
     "Site": "space",
     "SiteIndex": "space",
@@ -51,6 +52,7 @@ __all__ = [
     "Gene",
     "LatencyTable",
     "LayerclockError",
+    "Objective",
     "OnnxPredictor",
     "Site",
     "SiteIndex",

@@ -1,0 +1,26 @@
+"""The form that every benchmark prints: a table for people and, last, one line of JSON."""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Mapping
+
+__all__ = ["finish"]
+
+_COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt}
+
+
+def finish(name: str, figures: Mapping[str, float], targets: Mapping[str, tuple[str, float]], quick: bool) -> int:
+    """Print ``figures`` beside ``targets`` (name: (comparison, limit)); return the exit code, 0 if all targets hold."""
+    held = {target: _COMPARE[sign](figures[target], limit) for target, (sign, limit) in targets.items()}
+    width = max(map(len, figures))
+    print(f"\n{name}" + (" (--quick: fewer measurements, less sure)" if quick else ""))
+    for figure, value in figures.items():
+        target = ""
+        if figure in targets:
+            sign, limit = targets[figure]
+            target = f"  target {sign} {limit:g}  {'holds' if held[figure] else 'MISSED'}"
+        print(f"  {figure:<{width}}  {value:>12.5g}{target}")
+    print(json.dumps({"benchmark": name, "quick": quick, "figures": figures, "targets": targets, "holds": all(held.values())}))
+    return 0 if all(held.values()) else 1
