@@ -13,11 +13,14 @@ import sys
 import tempfile
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from report import finish
 
 import layerclock as lc
-from layerclock.profiler.campaign import Progress
+
+if TYPE_CHECKING:
+    from layerclock.profiler.campaign import Progress
 
 DEVICES = ("onnxruntime:cpu", "openvino:CPU")
 

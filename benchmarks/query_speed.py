@@ -62,7 +62,8 @@ def _dictionaries(index: lc.SiteIndex, latencies_us: dict[str, float]) -> list[t
     for site in index.sites:
         combinations = np.ndindex(*(len(gene.choices) for gene in site.genes))
         rows = {
-            combination: 0.0 if layer is None else latencies_us[layer.key] for combination, layer in zip(combinations, site.layers, strict=True)
+            combination: 0.0 if layer is None else latencies_us[layer.key]
+            for combination, layer in zip(combinations, site.layers, strict=True)
         }
         tables.append(([column[gene.name] for gene in site.genes], rows))
     return tables

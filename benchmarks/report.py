@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["finish"]
 

@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,6 @@ from layerclock.network import Layer, Network, PlacedLayer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from layerclock.interfaces import SearchSpace
 
 __all__ = ["Choice", "Gene", "GenomeArray", "Site", "SiteIndex", "sample"]
 
@@ -60,6 +59,16 @@ class Site:
         """Make a site by calling ``layer`` with every combination of the genes' values."""
         combinations = product(*(gene.choices for gene in genes))
         return cls(name, tuple(genes), tuple(layer(*values) for values in combinations))
+
+
+class _HasSites(Protocol):
+    """The part of a search space that an index needs; the whole is in :mod:`layerclock.interfaces`."""
+
+    @property
+    def genes(self) -> tuple[Gene, ...]: ...
+
+    @property
+    def sites(self) -> tuple[Site, ...]: ...
 
 
 class SiteIndex:
@@ -117,7 +126,7 @@ class SiteIndex:
         self._params = np.array([layer.params for layer in vocabulary] + [0], dtype=np.int64)
 
     @classmethod
-    def of(cls, space: SearchSpace) -> SiteIndex:
+    def of(cls, space: _HasSites) -> SiteIndex:
         """The index of a search space."""
         return cls(space.genes, space.sites)
 

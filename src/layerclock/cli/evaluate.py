@@ -18,7 +18,9 @@ __all__ = ["evaluation_rows"]
 @click.command("evaluate")
 @click.argument("predictor_path", metavar="PREDICTOR", type=click.Path(path_type=Path))
 @click.argument("table_path", metavar="TABLE", type=click.Path(path_type=Path))
-@click.option("--role", type=click.Choice(["holdout", "profiled"]), default="holdout", show_default=True, help="Networks to hold it against.")
+@click.option(
+    "--role", type=click.Choice(["holdout", "profiled"]), default="holdout", show_default=True, help="Networks to hold it against."
+)
 @json_option
 def command(predictor_path: Path, table_path: Path, role: str, as_json: bool) -> None:
     """Hold a predictor against measured networks that it never saw.

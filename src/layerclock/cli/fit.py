@@ -29,9 +29,9 @@ def command(table_path: Path, output: Path, kind: str, space_name: str, as_json:
     card = predictor.card
     if as_json:
         print_json(
-            {"predictor": str(output), "kind": card.kind, "space": card.space, "target": str(card.target), "networks": card.fitted_on_networks,
-             "interval_level": card.interval_level, "interval_half_width": card.interval_half_width, "noise_floor": card.noise_floor,
-             "parameters": dict(card.parameters)}
+            {"predictor": str(output), "kind": card.kind, "space": card.space, "target": str(card.target),
+             "networks": card.fitted_on_networks, "interval_level": card.interval_level, "interval_half_width": card.interval_half_width,
+             "noise_floor": card.noise_floor, "parameters": dict(card.parameters)}
         )  # fmt: skip
         return
     print_table(

@@ -65,7 +65,12 @@ def progress_bar(quiet: bool) -> Iterator[Report]:
     if quiet:
         yield lambda *_: None
     elif sys.stderr.isatty():
-        columns = (TextColumn("{task.description:<24}"), BarColumn(30), TextColumn("{task.completed}/{task.total}"), TextColumn("{task.fields[left]}"))
+        columns = (
+            TextColumn("{task.description:<24}"),
+            BarColumn(30),
+            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.fields[left]}"),
+        )
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("", total=1, left="")
             yield lambda stage, done, total, left_s: bar.update(task, description=stage, completed=done, total=total, left=_left(left_s))

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 
 from layerclock.cli.output import json_option, print_json, print_table
 from layerclock.errors import ArgumentError
-from layerclock.space import GenomeArray
+
+if TYPE_CHECKING:
+    from layerclock.space import GenomeArray
 
 
 @click.command("predict")
 @click.option("--predictor", "predictor_path", required=True, type=click.Path(path_type=Path), help="Predictor file.")
 @click.option("--genome", "genomes", multiple=True, metavar="N,N,...", help="Positions of the choices; may be repeated.")
-@click.option("--config", "configs", multiple=True, metavar="JSON", help='Chosen values by gene, such as {"stage1.depth": 3}; may be repeated.')
+@click.option(
+    "--config", "configs", multiple=True, metavar="JSON", help='Chosen values by gene, such as {"stage1.depth": 3}; may be repeated.'
+)
 @click.option("--random", "number", default=0, help="So many random genomes.")
 @click.option("--seed", default=0, show_default=True, help="Seed of --random.")
 @json_option
@@ -48,7 +53,12 @@ def command(predictor_path: Path, genomes: tuple[str, ...], configs: tuple[str, 
         print_json({"target": str(predictor.target), "networks": [dict(zip(names, row, strict=True)) for row in rows]})
         return
     cells = [
-        (f"{ms:.3f}", f"{low:.3f} .. {high:.3f}", f"{coverage:.0%}", "".join(map(str, genome)) if max(cardinality) <= 10 else ",".join(map(str, genome)))
+        (
+            f"{ms:.3f}",
+            f"{low:.3f} .. {high:.3f}",
+            f"{coverage:.0%}",
+            "".join(map(str, genome)) if max(cardinality) <= 10 else ",".join(map(str, genome)),
+        )
         for ms, low, high, coverage, genome in rows
     ]
     print_table(str(predictor.target), ("ms", f"{predictor.card.interval_level:.0%} interval", "coverage", "genome"), cells)

@@ -38,18 +38,16 @@ def command(
 
     Example: layerclock profile --device openvino:CPU --space ofa-mobilenetv3 -o runs/x
     """
-    from layerclock.profiler.campaign import Progress, profile
-
     device = open_device(device_name, DeviceOptions(threads, batch, precision, _pairs(options)))
     space = load_space(space_name)
+    from layerclock.profiler.campaign import Progress, profile  # after the names are known to be right: it imports torch
+
     with progress_bar(quiet) as report:
 
         def tell(progress: Progress) -> None:
             report(f"{device_name} {progress.stage}", progress.done, progress.total, progress.left_s)
 
-        table = profile(
-            device, space, folder, networks=networks, holdout=holdout, rounds=rounds, runs=runs, seed=seed, progress=tell
-        )  # fmt: skip
+        table = profile(device, space, folder, networks=networks, holdout=holdout, rounds=rounds, runs=runs, seed=seed, progress=tell)
     path = folder / "table.parquet"
     counts = {level: table.level(level).num_rows for level in ("layer", "kernel", "network")}
     failed = table.level("network")["status"].to_pylist().count("failed")

@@ -141,7 +141,8 @@ def _profile_and_fit(name: str, folder: Path, threads: int, seed: int, report: R
 
 
 def _show_accuracy(fitted: dict[str, _Fitted]) -> None:
-    columns, rows = ["on unseen networks"], {}
+    columns = ["on unseen networks"]
+    rows: dict[str, list[str]] = {}
     for name, one in fitted.items():
         for kind, evaluation in one.evaluations.items():
             columns.append(f"{name.split(':')[0]} {kind}")

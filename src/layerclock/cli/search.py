@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 import click
 
 from layerclock.cli.output import Report, json_option, print_json, print_table, progress_bar, quiet_option
 from layerclock.errors import ArgumentError, PredictorError
-from layerclock.interfaces import SearchSpace
 from layerclock.plugins import load_evaluator, load_space
 from layerclock.search.objective import Objective, accuracy_objective, latency_objective, macs_objective, params_objective
-from layerclock.search.result import SearchResult
 from layerclock.space import SiteIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from layerclock.interfaces import SearchSpace
+    from layerclock.search.result import SearchResult
 
 __all__ = ["progress_teller", "result_rows"]
 
@@ -95,12 +99,16 @@ def _objective(text: str, space: SearchSpace, index: SiteIndex) -> Objective:
 
         predictor = load(what)
         if predictor.card.space_digest != index.digest:
-            raise PredictorError(f"{what} predicts networks of {predictor.card.space!r}, not of {space.name!r}", "search the predictor's space")
+            raise PredictorError(
+                f"{what} predicts networks of {predictor.card.space!r}, not of {space.name!r}", "search the predictor's space"
+            )
         return latency_objective(predictor)
     if kind == "accuracy" and what:
         evaluator = load_evaluator(what)
         own = getattr(evaluator, "space", None)
         if own is not None and SiteIndex.of(own).digest != index.digest:
-            raise ArgumentError(f"the evaluator {what!r} judges networks of {own.name!r}, not of {space.name!r}", "search the evaluator's space")
+            raise ArgumentError(
+                f"the evaluator {what!r} judges networks of {own.name!r}, not of {space.name!r}", "search the evaluator's space"
+            )
         return accuracy_objective(evaluator)
     raise ArgumentError(f"--objective {text!r} is none", "accuracy:EVALUATOR, latency:PREDICTOR.onnx, macs or params")

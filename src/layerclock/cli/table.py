@@ -36,14 +36,24 @@ def show(path: Path, level: str, top: int, as_json: bool) -> None:
              "noise_floor": table.noise_floor, "additivity": dict(table.additivity), "content_hash": table.content_hash, "rows": shown}
         )  # fmt: skip
         return
-    facts = [("space", table.space), ("noise floor", f"{table.noise_floor:.2%}"), ("layer sum / end to end", f"{table.additivity['median']:.3f}")]
+    facts = [
+        ("space", table.space),
+        ("noise floor", f"{table.noise_floor:.2%}"),
+        ("layer sum / end to end", f"{table.additivity['median']:.3f}"),
+    ]
     facts += [("target", str(target)) for target in table.targets.values()]
     facts += [("processor", value) for target in table.targets.values() for name, value in target.fingerprint if name == "cpu"]
     facts += [("measured", f"{table.provenance.started_utc} by {table.provenance.tool}"), ("hash", table.content_hash[:16])]
     print_table(str(path), ("", ""), facts)
     click.echo()
     cells = [
-        (f"{row['latency_us']:.1f}" if row["latency_us"] is not None else "-", _plus_minus(row), str(row["n_networks"]), row["status"], row["key"])
+        (
+            f"{row['latency_us']:.1f}" if row["latency_us"] is not None else "-",
+            _plus_minus(row),
+            str(row["n_networks"]),
+            row["status"],
+            row["key"],
+        )
         for row in shown
     ]
     print_table(f"{len(shown)} of {len(rows)} {level} rows, slowest first", ("us", "+-", "nets", "status", level), cells)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from layerclock.timing import LATENCY_QUANTILE, Timing
+
+
+def test_statistics_come_from_the_samples() -> None:
+    timing = Timing(np.array([4000.0, 1000.0, 3000.0, 2000.0, 5000.0]))
+    assert timing.latency_us == timing.quantile_us(LATENCY_QUANTILE) == 2.0
+    assert timing.quantile_us(0) == 1.0
+    assert timing.mean_us == 3.0
+    assert timing.std_us == pytest.approx(math.sqrt(2.5))
+    assert Timing(np.array([7.0])).std_us == 0.0
+
+
+@pytest.mark.parametrize("samples", [np.array([]), np.ones((2, 2))])
+def test_a_timing_without_a_list_of_samples_is_refused(samples: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:
+    with pytest.raises(ValueError, match="non-empty"):
+        Timing(samples)
+    with pytest.raises(ValueError, match="differ in length"):
+        Timing(np.ones(3), np.zeros(2, dtype=np.int64))
+
+
+@pytest.mark.parametrize(("count", "level"), [(40, 0.9), (120, 0.9), (120, 0.5)])
+def test_the_interval_holds_the_true_quantile_as_often_as_it_says(count: int, level: float) -> None:
+    # Skewed like times are; the true quantile is that of a very large sample of the same law.
+    rng = np.random.default_rng(0)
+    truth_us = float(np.quantile(rng.gamma(2.0, 1000.0, 2_000_000), LATENCY_QUANTILE)) / 1e3
+    inside = 0
+    for _ in range(2000):
+        low, high = Timing(rng.gamma(2.0, 1000.0, count)).interval_us(level)
+        inside += low <= truth_us <= high
+    # Whole ranks make it wider than asked, never much narrower.
+    assert level - 0.02 < inside / 2000 < level + 0.12
+
+
+def test_the_verdict_names_what_is_wrong() -> None:
+    rng = np.random.default_rng(0)
+    assert Timing(1e6 + rng.normal(0, 1e3, 50)).verdict == ("steady", "")
+    assert Timing(np.full(7, 1e6)).verdict == ("noisy", "only 7 samples")
+    verdict, reason = Timing(1e6 + np.abs(rng.normal(0, 5e5, 50))).verdict
+    assert verdict == "noisy"
+    assert "wider than +-2%" in reason
+
+
+def test_the_noise_floor_compares_odd_and_even_rounds() -> None:
+    rounds = np.repeat([0, 1, 2, 3], 5)
+    quiet = np.full(20, 1e6)
+    assert Timing(quiet, rounds).noise_floor == 0.0
+    slow_rounds = np.where(rounds % 2 == 1, 1.1e6, 1e6)
+    assert Timing(slow_rounds, rounds).noise_floor == pytest.approx(0.05)
+    # Without rounds, neighbours are compared: a slow half of the time hides in both halves.
+    assert Timing(slow_rounds).noise_floor == pytest.approx(0.0)
+
+
+def test_one_half_alone_has_no_noise_floor() -> None:
+    assert math.isnan(Timing(np.array([1e6])).noise_floor)
+    assert math.isnan(Timing(np.full(6, 1e6), np.array([0, 0, 2, 2, 4, 4])).noise_floor)

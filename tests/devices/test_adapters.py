@@ -1,0 +1,195 @@
+"""The shipped adapters: each keeps every rule, loses no kernel, and turns the runtime's failures into our errors."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import onnxruntime
+import openvino
+import pytest
+
+from layerclock.devices.conformance import check_device
+from layerclock.devices.openvino import OpenVinoDevice, OpenVinoSession, _Counters
+from layerclock.errors import DeviceError, DeviceUnavailableError
+from layerclock.interfaces import DeviceOptions, ModelFile
+from layerclock.plugins import open_device
+
+if TYPE_CHECKING:
+    from layerclock.interfaces import Session
+
+DEVICES = ("fake:cpu", "onnxruntime:cpu", "openvino:CPU")
+RUNTIMES = DEVICES[1:]
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_a_shipped_adapter_keeps_every_rule(name: str, tiny_model: ModelFile) -> None:
+    findings = check_device(open_device(name), tiny_model)
+    assert [finding for finding in findings if not finding.kept] == []
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_every_option_is_part_of_the_target(name: str) -> None:
+    plain = open_device(name).target
+    two_threads = open_device(name, DeviceOptions(threads=2)).target
+    assert (plain.threads, two_threads.threads) == (1, 2)
+    assert "threads" in plain.differences(two_threads)
+    assert set(plain.differences(open_device(name, DeviceOptions(batch=4)).target)) == {"batch"}
+    option = {"fake:cpu": "slowdown", "onnxruntime:cpu": "session.intra_op.allow_spinning", "openvino:CPU": "CPU_DENORMALS_OPTIMIZATION"}[
+        name
+    ]
+    with_option = open_device(name, DeviceOptions(extra={option: "1"})).target
+    assert plain.differences(with_option) == {f"options.{option}": (None, "1")}
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_a_precision_that_the_adapter_cannot_run_is_refused(name: str) -> None:
+    with pytest.raises(DeviceUnavailableError, match="float32 only, not int8"):
+        open_device(name, DeviceOptions(precision="int8"))
+
+
+def test_option_values_that_the_runtime_refuses_are_device_errors(tiny_model: ModelFile) -> None:
+    with pytest.raises(DeviceError, match=r"slowdown must be a number"):
+        open_device("fake:cpu", DeviceOptions(extra={"slowdown": "much"}))
+    for extra, reason in (({"NUM_STREAMS": "many"}, "streams from str: many"), ({"NO_SUCH_OPTION": "1"}, "NO_SUCH_OPTION")):
+        with pytest.raises(DeviceError, match=reason) as raised:
+            open_device("openvino:CPU", DeviceOptions(extra=extra)).load(tiny_model)
+        assert "\n" not in str(raised.value)
+    # ONNX Runtime refuses no key of a session option, unless it is empty or too long.
+    with pytest.raises(DeviceError, match="refuses the option"):
+        open_device("onnxruntime:cpu", DeviceOptions(extra={"": "1"})).load(tiny_model)
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+@pytest.mark.parametrize("content", [None, b"", b"\x08\x08\x12garbage"])
+def test_a_model_that_the_runtime_cannot_load_is_a_device_error(name: str, content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DeviceError, match=r"cannot (load|read) model\.onnx") as raised:
+        open_device(name).load(ModelFile(path, "0" * 24, ("stem",)))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_an_inference_that_fails_is_a_device_error_and_leaves_the_session_usable(name: str, tiny_model: ModelFile) -> None:
+    session = open_device(name).load(tiny_model)
+    for wrong in ({"input": np.zeros((1, 3, 32, 32), np.float32)}, {"input": np.zeros((1, 1, 32, 32))}, {"other": np.zeros(1, np.float32)}):
+        with pytest.raises(DeviceError, match="cannot run the network") as raised:
+            session.infer(wrong)
+        assert "\n" not in str(raised.value)
+    assert session.run() > 0
+
+
+def test_asking_for_outputs_leaves_the_inputs_that_are_timed_alone(tiny_model: ModelFile) -> None:
+    session = cast("OpenVinoSession", open_device("openvino:CPU").load(tiny_model))
+    before = [tensor.data.copy() for tensor in session._inputs]
+    session.infer({"input": np.zeros((1, 1, 32, 32), np.float32)})
+    assert all(np.array_equal(tensor.data, data) for tensor, data in zip(session._inputs, before, strict=True))
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_nothing_works_on_a_closed_session(name: str, tiny_model: ModelFile) -> None:
+    session = open_device(name).load(tiny_model)
+    session.close()
+    for use in (session.run, lambda: session.kernel_times(2), lambda: session.infer({"input": np.zeros((1, 1, 32, 32), np.float32)})):
+        with pytest.raises(DeviceError, match="the session is closed"):
+            use()
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_the_layers_together_take_what_the_kernels_take(name: str, tiny_model: ModelFile) -> None:
+    times = open_device(name).load(tiny_model).kernel_times(3)
+    of_site: dict[str, float] = dict.fromkeys(tiny_model.sites, 0.0)
+    for kernel, samples in zip(times.kernels, times.samples_ns.T, strict=True):
+        of_site[kernel.site] += samples.sum()
+    assert set(of_site) == set(tiny_model.sites)
+    assert sum(of_site.values()) == pytest.approx(times.samples_ns.sum())
+
+
+def test_onnxruntime_s_kernels_are_all_those_of_its_profile(tiny_model: ModelFile, tmp_path: Path) -> None:
+    session = open_device("onnxruntime:cpu").load(tiny_model)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.enable_profiling = True
+    options.profile_file_prefix = str(tmp_path / "profile")
+    own = onnxruntime.InferenceSession(str(tiny_model.path), options, providers=["CPUExecutionProvider"])
+    own.run(None, {"input": np.zeros((1, 1, 32, 32), np.float32)})
+    events = json.loads(Path(own.end_profiling()).read_text())
+    ran = [event["name"].removesuffix("_kernel_time") for event in events if event["name"].endswith("_kernel_time")]
+    assert sorted(kernel.name for kernel in session.kernel_times(2).kernels) == sorted(ran)
+
+
+def test_openvino_s_kernels_are_all_those_that_ran(tiny_model: ModelFile) -> None:
+    device = cast("OpenVinoDevice", open_device("openvino:CPU"))
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(str(tiny_model.path)), "CPU", {**device.config, "PERF_COUNT": "YES"})
+    request = compiled.create_infer_request()
+    request.infer()
+    ran = [info.node_name for info in request.get_profiling_info() if info.status == openvino.ProfilingInfo.Status.EXECUTED]
+    assert sorted(kernel.name for kernel in device.load(tiny_model).kernel_times(2).kernels) == sorted(ran)
+
+
+def test_openvino_counts_on_past_one_compilation(tiny_model: ModelFile) -> None:
+    session = cast("OpenVinoSession", open_device("openvino:CPU").load(tiny_model))
+    times = session.kernel_times(60)
+    assert times.samples_ns.shape == (60, len(times.kernels))
+    assert session._counting is not None
+    assert session._counting.runs <= 24
+
+
+class _RunningMeans:
+    """A request with counters like OpenVINO's: means over all runs since compilation, in whole microseconds."""
+
+    def __init__(self, runs_us: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> None:
+        self._runs_us = runs_us
+        self._done = 0
+
+    def infer(self) -> None:
+        self._done += 1
+
+    def get_profiling_info(self) -> list[SimpleNamespace]:
+        means = np.round(self._runs_us[: self._done].mean(axis=0))
+        counters = [
+            SimpleNamespace(
+                node_name=f"k{number}", exec_type="jit", status="Status.EXECUTED", real_time=timedelta(microseconds=float(mean))
+            )
+            for number, mean in enumerate(means)
+        ]
+        return [SimpleNamespace(node_name="const", exec_type="", status="Status.NOT_RUN", real_time=timedelta()), *counters]
+
+
+def _counted(runs_us: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    counters = _Counters(cast("openvino.InferRequest", _RunningMeans(runs_us)))
+    assert counters.names == [f"k{number}" for number in range(runs_us.shape[1])]
+    samples = counters.measure(len(runs_us) - 1)
+    assert counters.runs == len(runs_us)
+    return samples / 1e3
+
+
+def test_single_runs_are_recovered_exactly_from_means_in_whole_microseconds() -> None:
+    # Cumulative sums that are multiples of the number of runs: every mean is a whole microsecond.
+    runs_us = np.array([[900.0, 50.0], [100.0, 30.0], [200.0, 40.0], [160.0, 20.0], [140.0, 35.0]])
+    assert np.array_equal(np.cumsum(runs_us, axis=0) % np.arange(1, 6)[:, None], np.zeros((5, 2)))
+    assert _counted(runs_us) == pytest.approx(runs_us[1:], abs=1e-6)
+
+
+def test_rounding_costs_less_than_the_number_of_runs_and_little_in_the_mean() -> None:
+    rng = np.random.default_rng(0)
+    runs_us = np.vstack([rng.uniform(500, 1000, (1, 30)), rng.uniform(1, 200, (23, 30))])  # the first run is cold
+    recovered = _counted(runs_us)
+    bound_us = np.arange(2, 25)[:, None] - 0.5  # half a microsecond on each of two means, times their runs
+    assert (np.abs(recovered - runs_us[1:]) <= bound_us + 1e-6).all()
+    assert (np.abs(recovered.mean(axis=0) - runs_us[1:].mean(axis=0)) <= (24 / 2 + 1 / 2) / 23 + 1e-6).all()
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_more_runs_are_more_rows_of_the_same_kernels(name: str, tiny_model: ModelFile) -> None:
+    session: Session = open_device(name).load(tiny_model)
+    first, second = session.kernel_times(1), session.kernel_times(5)
+    assert first.kernels == second.kernels
+    assert (len(first.samples_ns), len(second.samples_ns)) == (1, 5)

@@ -1,0 +1,45 @@
+"""Files of every released format are read, and mean what they meant.
+
+These files never change. If a test here fails, the reader broke: people have tables and predictors of that format.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from layerclock.datasets.table import read_table
+from layerclock.predictors.portable import load
+
+HERE = Path(__file__).parent
+
+
+def _as_json(value: object) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def test_a_table_of_schema_1_is_read_as_it_was_written() -> None:
+    expected = json.loads((HERE / "table-schema-1.json").read_text())
+    table = read_table(HERE / "table-schema-1.parquet")
+    # Columns that a later schema adds are none of the old file's business.
+    assert [{name: row[name] for name in expected["rows"][0]} for row in _as_json(table.rows.to_pylist())] == expected["rows"]
+    assert [_as_json(asdict(target)) for target in table.targets.values()] == expected["targets"]
+    assert (table.space, table.space_digest) == (expected["space"], expected["space_digest"])
+    assert _as_json(asdict(table.provenance)) == expected["provenance"]
+    assert dict(table.additivity) == expected["additivity"]
+    assert table.content_hash == expected["content_hash"]
+    assert [row["status"] for row in expected["rows"]].count("failed") == 1
+    assert len(table.networks("holdout")) == 1
+
+
+def test_a_predictor_of_format_1_answers_as_it_did() -> None:
+    expected = json.loads((HERE / "predictor-format-1.json").read_text())
+    predictor = load(HERE / "predictor-format-1.onnx")
+    assert _as_json(json.loads(predictor.card.to_json())) == expected["card"]
+    predictions = predictor.predict(expected["genomes"])
+    for name in ("latency_ms", "lower_ms", "upper_ms", "coverage"):
+        assert getattr(predictions, name).tolist() == pytest.approx(expected[name], rel=1e-6), name
