@@ -91,6 +91,9 @@ class OnnxPredictor:
             self.card = PredictorCard.from_json(written)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PredictorError(f"{source} has damaged metadata: {error}", "fit the predictor again") from error
+        inputs = [(value.name, value.shape[1:]) for value in self._session.get_inputs()]
+        if inputs != [("genomes", [len(self.card.genes)])]:
+            raise PredictorError(f"{source} has damaged metadata: its genes are not those of its input", "fit the predictor again")
         self._cardinality = np.array([len(gene.choices) for gene in self.card.genes], dtype=np.int64)
         self._names = [gene.name for gene in self.card.genes]
 
@@ -105,6 +108,9 @@ class OnnxPredictor:
         Raises :class:`~layerclock.errors.GenomeError` if a genome does not belong to the predictor's space.
         """
         checked = check_genomes(genomes, self._cardinality, self._names)
+        if not len(checked):
+            nothing = np.zeros(0)
+            return Predictions(nothing, nothing, nothing, nothing)
         outputs = self._session.run(_OUTPUTS, {"genomes": np.ascontiguousarray(checked)})
         return Predictions(*(np.asarray(values, dtype=np.float64) for values in outputs))
 

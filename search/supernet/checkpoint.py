@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from layerclock.errors import ArgumentError, OutputError
-from layerclock.search.spaces.mobilenetv3 import MobileNetV3Space
 from layerclock.search.supernet.elastic import ElasticMobileNetV3
 from layerclock.space import SiteIndex
+
+if TYPE_CHECKING:
+    from layerclock.search.spaces.mobilenetv3 import MobileNetV3Space
 
 __all__ = ["load_supernet", "save_supernet"]
 

@@ -48,7 +48,7 @@ class DigitsData:
     distortion: float
 
 
-def load_digits_data(resolution: int, distortion: float = 1.0) -> DigitsData:
+def load_digits_data(resolution: int, distortion: float = 0.7) -> DigitsData:
     """1097 / 350 / 350 digits, stratified by class; the split and the distortions are the same in every call.
 
     Pixels are scaled by one constant to unit variance, bilinearly enlarged to ``resolution`` pixels a side. Raises

@@ -7,18 +7,23 @@ learned matrix; a shallower stage leaves out its last blocks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from torch.func import functional_call
 
 from layerclock.search.spaces.mobilenetv3 import KERNELS, BlockSpec, MobileNetV3Space
 from layerclock.search.supernet.mobilenetv3 import ConvUnit, InvertedBottleneck, MobileNetV3, SqueezeExcite
-from layerclock.space import GenomeArray
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    from layerclock.space import GenomeArray
 
 __all__ = ["ElasticBlock", "ElasticMobileNetV3", "largest_genome", "smallest_genome"]
 
@@ -64,6 +69,7 @@ class ElasticBlock(nn.Module):
         return {name: _leading(shared[name], shape) for name, shape in self._skeleton(spec)[1].items()}
 
     def forward(self, x: torch.Tensor, spec: BlockSpec) -> torch.Tensor:
+        """Float32[B, in, H, W] to float32[B, out, H / stride, W / stride], as the static block ``spec`` would."""
         skeleton, _ = self._skeleton(spec)
         if skeleton.training != self.training:
             skeleton.train(self.training)
@@ -116,9 +122,7 @@ class ElasticMobileNetV3(nn.Module):
         self.space = space
         largest = MobileNetV3(space, largest_genome(space))
         self.stem, self.first_block = largest.stem, largest.first_block
-        self.stages = nn.ModuleList(
-            nn.ModuleList(ElasticBlock(spec) for spec in stage) for stage in space.blocks(largest_genome(space))
-        )
+        self.stages = nn.ModuleList(nn.ModuleList(ElasticBlock(spec) for spec in stage) for stage in space.blocks(largest_genome(space)))
         self.final_expand, self.feature_mix, self.classifier = largest.final_expand, largest.feature_mix, largest.classifier
 
     def forward(self, x: torch.Tensor, genome: npt.ArrayLike) -> torch.Tensor:

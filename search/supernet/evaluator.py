@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.stats import kendalltau
-from torch import nn
 
 from layerclock.errors import ArgumentError
 from layerclock.search.spaces.mobilenetv3 import digits_mobilenetv3
 from layerclock.search.supernet.checkpoint import load_supernet
 from layerclock.search.supernet.digits import DigitsData, channels_last, distort, load_digits_data
-from layerclock.search.supernet.elastic import ElasticMobileNetV3
 from layerclock.search.supernet.recalibration import recalibrate
-from layerclock.search.supernet.training import Progress, train_alone, train_supernet
-from layerclock.space import GenomeArray, SiteIndex
+from layerclock.search.supernet.training import train_alone, train_supernet
+from layerclock.space import SiteIndex
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from torch import nn
+
+    from layerclock.search.supernet.elastic import ElasticMobileNetV3
+    from layerclock.search.supernet.training import Progress
+    from layerclock.space import GenomeArray
 
 __all__ = ["RankAgreement", "SupernetEvaluator", "digits_supernet", "rank_agreement"]
 
@@ -31,7 +35,7 @@ class SupernetEvaluator:
     """Top-1 accuracy of sub-networks with inherited weights on the ``validation`` (or, for reports, ``test``) images.
 
     A network is judged once: ``evaluations`` counts the distinct networks that were really run. Raises
-    :class:`ArgumentError` if the images are not of the space's shape.
+    :class:`ArgumentError` for another ``split`` or if the images are not of the space's shape.
     """
 
     metric = "top1_percent"
@@ -40,14 +44,17 @@ class SupernetEvaluator:
         self,
         supernet: ElasticMobileNetV3,
         data: DigitsData,
-        split: Literal["validation", "test"] = "validation",
+        split: str = "validation",
         calibration_images: int = 128,
     ) -> None:
         self.space = supernet.space
         self.supernet = supernet
         self.data = data
         self.evaluations = 0
-        judged = data.validation if split == "validation" else data.test
+        parts = {"validation": data.validation, "test": data.test}
+        if split not in parts:
+            raise ArgumentError(f"split={split!r} cannot judge networks", f"one of {', '.join(parts)}")
+        judged = parts[split]
         if tuple(judged.images.shape[1:]) != self.space.input.shape[1:]:
             raise ArgumentError(
                 f"images of shape {tuple(judged.images.shape[1:])} do not fit the space {self.space.name!r}",
@@ -55,8 +62,8 @@ class SupernetEvaluator:
             )
         generator = torch.Generator().manual_seed(_CALIBRATION_SEED)
         seen = distort(data.train.images[:calibration_images], data.distortion, generator)
-        self._calibration = [channels_last(batch) for batch in seen.split(_BATCH)]
-        self._judged = [channels_last(batch) for batch in judged.images.split(_BATCH)]
+        self._calibration = [channels_last(batch) for batch in torch.split(seen, _BATCH)]
+        self._judged = [channels_last(batch) for batch in torch.split(judged.images, _BATCH)]
         self._labels = judged.labels
         self._index = SiteIndex.of(self.space)
         self._known: dict[bytes, float] = {}
@@ -117,7 +124,7 @@ def rank_agreement(
     return RankAgreement(networks, inherited, np.array(alone, dtype=np.float64), tau)
 
 
-def _part(progress: Progress | None, number: int, parts: int) -> Callable[[float, str], None] | None:
+def _part(progress: Progress | None, number: int, parts: int) -> Progress | None:
     """``progress`` as one of several equal parts of the work sees it."""
     if progress is None:
         return None

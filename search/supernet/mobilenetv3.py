@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from layerclock.search.supernet.depthwise import DepthwiseConv2d
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from layerclock.search.spaces.mobilenetv3 import BlockSpec, ConvSpec, MobileNetV3Space
 
 __all__ = ["ACTIVATIONS", "ConvUnit", "InvertedBottleneck", "MobileNetV3", "SqueezeExcite"]
@@ -33,6 +34,7 @@ class ConvUnit(nn.Module):
         self.act = ACTIVATIONS[spec.activation]() if spec.activation else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Float32[B, in, H, W] to float32[B, out, H / stride, W / stride]; H and W become 1 where it is pooled."""
         out: torch.Tensor = self.act(self.norm(self.conv(self.pool(x))))
         return out
 
@@ -49,6 +51,7 @@ class SqueezeExcite(nn.Module):
         self.gate = nn.Hardsigmoid()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Float32[B, channels, H, W] to the same shape."""
         gate: torch.Tensor = self.gate(self.expand(self.relu(self.reduce(self.pool(x)))))
         return x * gate
 
@@ -70,6 +73,7 @@ class InvertedBottleneck(nn.Module):
         self.project = ConvUnit(ConvSpec(mid, spec.out_channels, 1, 1, ""))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Float32[B, in, H, W] to float32[B, out, H / stride, W / stride]."""
         out: torch.Tensor = self.project(self.excite(self.depthwise(self.expand(x))))
         return out + x if self.spec.residual else out
 
@@ -93,6 +97,7 @@ class MobileNetV3(nn.Module):
         self.classifier = nn.Linear(mix.out_channels, space.classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits float32[B, classes] of images float32[B, channels, side, side]."""
         x = self.first_block(self.stem(x))
         for name in self.stage_names:
             x = self.get_submodule(name)(x)

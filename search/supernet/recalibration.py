@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["recalibrate"]
 
@@ -15,7 +18,7 @@ def recalibrate(network: nn.Module, batches: Iterable[torch.Tensor]) -> None:
     """Replace the running means and variances by averages over ``batches``, and leave the network in evaluation mode.
 
     A sub-network inherits statistics that are a mixture over all widths; its own are needed before its accuracy means
-    anything (Yu & Huang, ICCV 2019, arXiv:1903.05134, section 3.4; once-for-all does the same).
+    anything (Yu & Huang, ICCV 2019, arXiv:1903.05134; once-for-all does the same).
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]

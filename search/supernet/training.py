@@ -12,19 +12,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
 
 from layerclock.errors import ArgumentError
-from layerclock.search.spaces.mobilenetv3 import MobileNetV3Space
 from layerclock.search.supernet.digits import DigitsData, channels_last, distort
 from layerclock.search.supernet.elastic import ElasticMobileNetV3, largest_genome, smallest_genome
-from layerclock.search.supernet.mobilenetv3 import MobileNetV3
-from layerclock.space import GenomeArray
+from layerclock.search.supernet.mobilenetv3 import InvertedBottleneck, MobileNetV3
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from layerclock.search.spaces.mobilenetv3 import MobileNetV3Space
+    from layerclock.space import GenomeArray
 
 __all__ = ["Progress", "TrainingOptions", "steps_within", "train_alone", "train_supernet"]
 
@@ -35,10 +39,10 @@ Progress = Callable[[float, str], None]
 class TrainingOptions:
     """How a network is trained; the defaults suit the digits."""
 
-    batch: int = 64
-    learning_rate: float = 3e-3
+    batch: int = 32
+    learning_rate: float = 5e-3
     weight_decay: float = 1e-2
-    warm_share: float = 0.3
+    warm_share: float = 0.2
     random_networks: int = 2
     clip: float = 5.0
 
@@ -62,10 +66,11 @@ def train_supernet(
     chosen = options or TrainingOptions()
     _check(space, data)
     if (steps > 0) == (budget_s > 0) or steps < 0 or budget_s < 0:
-        raise ArgumentError(f"steps={steps} and budget_s={budget_s}: a super-network is trained for one of them", "give one that is positive")
+        raise ArgumentError(f"steps={steps} and budget_s={budget_s}: a super-network is trained for one of them", "give a positive one")
     steps = steps or steps_within(budget_s, space, data, chosen)
     with _seeded(seed) as generator:
         supernet = ElasticMobileNetV3(space)
+    _start_near_identity(supernet)
     rng = np.random.default_rng(seed)
     report = progress or _silent
     warm = round(steps * chosen.warm_share)
@@ -106,12 +111,13 @@ def train_alone(
         raise ArgumentError(f"steps={steps} is no training", "give at least 1")
     with _seeded(seed) as generator:
         network = MobileNetV3(space, genome)
+    _start_near_identity(network)
     report = progress or _silent
     batches = _batches(data, chosen.batch, generator)
 
     def learn(step: int) -> None:
         images, labels = next(batches)
-        functional.cross_entropy(network(images), labels).backward()
+        torch.autograd.backward(functional.cross_entropy(network(images), labels))
         report((step + 1) / steps, f"step {step + 1} of {steps}")
 
     _optimise(network, range(steps), steps, chosen, learn)
@@ -129,7 +135,7 @@ def steps_within(budget_s: float, space: MobileNetV3Space, data: DigitsData, opt
     batches = _batches(data, options.batch, generator)
     largest, rng = largest_genome(space), np.random.default_rng(0)
 
-    def timed(learn: Callable[[], None]) -> float:
+    def timed(learn: Callable[[], object]) -> float:
         learn()  # the first run sets up memory and kernels
         start = time.perf_counter()
         for _ in range(2):
@@ -145,7 +151,7 @@ def steps_within(budget_s: float, space: MobileNetV3Space, data: DigitsData, opt
 def _learn_largest(supernet: ElasticMobileNetV3, largest: GenomeArray, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Gradients of the largest network by the labels are added up; returns its answers as probabilities."""
     logits: torch.Tensor = supernet(images, largest)
-    functional.cross_entropy(logits, labels).backward()
+    torch.autograd.backward(functional.cross_entropy(logits, labels))
     return logits.detach().softmax(1)
 
 
@@ -154,7 +160,7 @@ def _learn_sandwich(
 ) -> None:
     answers = _learn_largest(supernet, largest, images, labels)
     for genome in others:
-        functional.cross_entropy(supernet(images, genome), answers).backward()
+        torch.autograd.backward(functional.cross_entropy(supernet(images, genome), answers))
 
 
 def _others(space: MobileNetV3Space, number: int, rng: np.random.Generator) -> GenomeArray:
@@ -169,13 +175,11 @@ def _optimise(network: nn.Module, run: range, steps: int, options: TrainingOptio
     The learning rate rises over the first twentieth and then falls as a cosine to zero.
     """
     weights = list(network.parameters())
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": [weight for weight in weights if weight.ndim > 1]},
-            {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
-        ],
-        weight_decay=options.weight_decay,
-    )
+    groups: list[dict[str, Any]] = [
+        {"params": [weight for weight in weights if weight.ndim > 1]},
+        {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
     network.train()
     for step in run:
         done = (step + 0.5) / steps
@@ -187,12 +191,22 @@ def _optimise(network: nn.Module, run: range, steps: int, options: TrainingOptio
         optimiser.step()
 
 
+def _start_near_identity(network: nn.Module) -> None:
+    """Let residual blocks begin as the identity (Goyal et al., 2017, arXiv:1706.02677, section 5.1; BigNAS).
+
+    A sub-network that leaves such a block out then begins with the same answers, which matters in so short a training.
+    """
+    for block in network.modules():
+        if isinstance(block, InvertedBottleneck) and block.spec.residual and isinstance(block.project.norm, nn.BatchNorm2d):
+            nn.init.zeros_(block.project.norm.weight)
+
+
 def _batches(data: DigitsData, size: int, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Endless batches of distorted training images with labels, each epoch in a new order."""
     train = data.train
     while True:
         order = torch.randperm(len(train), generator=generator)
-        for rows in order.split(size):
+        for rows in torch.split(order, size):
             if len(rows) == size or len(rows) == len(train):
                 yield channels_last(distort(train.images[rows], data.distortion, generator)), train.labels[rows]
 

@@ -27,6 +27,7 @@ def test_every_field_changes_the_id_and_shows_as_a_difference() -> None:
         (replace(TARGET, threads=1), {"threads": (2, 1)}),
         (replace(TARGET, batch=4), {"batch": (1, 4)}),
         (replace(TARGET, options=()), {"options.NUM_STREAMS": ("1", None)}),
+        (replace(TARGET, options=(*TARGET.options, ("PIN", "NO"))), {"options.PIN": (None, "NO")}),
         (replace(TARGET, fingerprint=(("cpu", "Example 9000"), ("isa", ""))), {"fingerprint.isa": ("avx2", "")}),
     ]
     assert TARGET.differences(TARGET) == {}

@@ -37,15 +37,15 @@ def main() -> None:
     layer = next(row for row in rows if row["level"] == "layer")
     kernels = [row for row in rows if row["level"] == "kernel"]
     kernel = next(row for row in kernels if len(row["fused_ops"]) > 1)
-    profiled, held_out = (next(row for row in rows if row["level"] == "network" and row["role"] == role) for role in ("profiled", "holdout"))
+    profiled, held_out = (
+        next(row for row in rows if row["level"] == "network" and row["role"] == role) for role in ("profiled", "holdout")
+    )
     failed = {name: value for name, value in held_out.items() if not name.endswith("_us") and name != "noise_floor"}
     failed |= {"status": "failed", "reason": "the runtime could not load it", "n_samples": 0}
     provenance = replace(
         table.provenance, command="layerclock profile", licence="CC0-1.0", parents=("parent",), conditions={"affinity": "0,1"}
     )
-    small = replace(
-        table, rows=pa.Table.from_pylist([layer, kernel, profiled, held_out, failed], schema=SCHEMA), provenance=provenance
-    )
+    small = replace(table, rows=pa.Table.from_pylist([layer, kernel, profiled, held_out, failed], schema=SCHEMA), provenance=provenance)
     small.write(HERE / "table-schema-1.parquet")
     content = {
         "rows": small.rows.to_pylist(),

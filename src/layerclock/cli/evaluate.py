@@ -12,8 +12,6 @@ from layerclock.cli.output import json_option, print_json, print_table
 if TYPE_CHECKING:
     from layerclock.predictors.evaluate import Evaluation
 
-__all__ = ["evaluation_rows"]
-
 
 @click.command("evaluate")
 @click.argument("predictor_path", metavar="PREDICTOR", type=click.Path(path_type=Path))
@@ -36,10 +34,10 @@ def command(predictor_path: Path, table_path: Path, role: str, as_json: bool) ->
     if as_json:
         print_json({"predictor": str(predictor_path), "table": str(table_path), "role": role, **result.to_dict()})
         return
-    print_table(f"{predictor.card.kind} predictor on {result.networks} {role} networks", ("", ""), evaluation_rows(result))
+    print_table(f"{predictor.card.kind} predictor on {result.networks} {role} networks", ("", ""), _rows(result))
 
 
-def evaluation_rows(result: Evaluation) -> list[tuple[str, str]]:
+def _rows(result: Evaluation) -> list[tuple[str, str]]:
     """An evaluation as rows of name and value, in words for people."""
     return [
         ("mean error", f"{result.mean_error:.2%}"),

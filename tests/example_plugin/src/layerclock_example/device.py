@@ -1,0 +1,105 @@
+"""A device: an imaginary board whose times follow from the sizes of the tensors. A real one would call its runtime here."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx.reference import ReferenceEvaluator
+
+from layerclock.errors import DeviceError, DeviceUnavailableError
+from layerclock.interfaces import DeviceEntry, DeviceOptions, KernelTimes, ModelFile
+from layerclock.network import Kernel, TensorSpec
+from layerclock.target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+__all__ = ["ExampleAdapter", "ExampleDevice", "ExampleSession"]
+
+_LAUNCH_NS = 2000.0
+_NS_PER_ELEMENT = 3.0
+
+
+class ExampleAdapter:
+    """Offers ``example:board``, and says how to get the board that is not plugged in."""
+
+    def discover(self) -> list[DeviceEntry]:
+        """Both boards; the absent one with reason and remedy."""
+        return [
+            DeviceEntry("example:board", "an imaginary board", True),
+            DeviceEntry("example:big-board", "", False, "it is not plugged in", "plug it in"),
+        ]
+
+    def open(self, name: str, options: DeviceOptions) -> ExampleDevice:
+        """The board with its settings; raises :class:`DeviceUnavailableError` for the absent one."""
+        if name != "example:board":
+            raise DeviceUnavailableError(f"{name} is not plugged in", "plug it in")
+        return ExampleDevice(name, options)
+
+
+class ExampleDevice:
+    """Every setting that changes the times is part of the target."""
+
+    def __init__(self, name: str, options: DeviceOptions) -> None:
+        self.target = Target(
+            device=name,
+            runtime="example",
+            runtime_version="0.1.0",
+            precision=options.precision,
+            threads=options.threads,
+            batch=options.batch,
+            options=tuple(sorted(options.extra.items())),
+            fingerprint=(("board", "imaginary"),),
+        )
+
+    def load(self, model: ModelFile) -> ExampleSession:
+        """The network, ready to run."""
+        return ExampleSession(model)
+
+
+class ExampleSession:
+    """One kernel for each operator of the model; the names of operators begin with their layer's site."""
+
+    def __init__(self, model: ModelFile) -> None:
+        self._model = onnx.shape_inference.infer_shapes(onnx.load(str(model.path)))
+        graph = self._model.graph
+        shapes = {
+            value.name: tuple(dimension.dim_value for dimension in value.type.tensor_type.shape.dim)
+            for value in (*graph.value_info, *graph.output)
+        }
+        self._kernels = tuple(
+            Kernel(node.name, node.op_type, node.name.split("/")[0], (node.op_type,), outputs=(TensorSpec(shapes[node.output[0]]),))
+            for node in graph.node
+        )
+        self._cost_ns = np.array([_LAUNCH_NS + _NS_PER_ELEMENT * prod(shapes[node.output[0]]) for node in graph.node])
+        self._random = np.random.default_rng(0)
+        self._open = True
+
+    def run(self) -> int:
+        """Wall time of one inference in ns."""
+        return int(self.kernel_times(1).samples_ns.sum())
+
+    def kernel_times(self, runs: int) -> KernelTimes:
+        """Times of every kernel in each of ``runs`` inferences."""
+        self._alive()
+        jitter = 1 + 0.005 * self._random.random((runs, len(self._cost_ns)))
+        return KernelTimes(self._kernels, self._cost_ns * jitter)
+
+    def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Outputs by name."""
+        self._alive()
+        evaluator = ReferenceEvaluator(self._model)
+        return dict(zip(evaluator.output_names, evaluator.run(None, dict(inputs)), strict=True))
+
+    def close(self) -> None:
+        """Free the board."""
+        self._open = False
+
+    def _alive(self) -> None:
+        if not self._open:
+            raise DeviceError("the session is closed", "load the model again")

@@ -1,0 +1,111 @@
+"""The end-to-end predictor's file answers what scikit-learn and numpy answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+
+from layerclock.network import Layer
+from layerclock.predictors.encoding import add_masked_one_hot, features, masked_one_hot
+from layerclock.predictors.evaluate import evaluate
+from layerclock.predictors.fitting import fit
+from layerclock.predictors.graph import GraphBuilder
+from layerclock.space import Gene, Site, SiteIndex, sample
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from layerclock.datasets.table import LatencyTable
+    from layerclock.predictors.portable import OnnxPredictor
+
+
+@pytest.fixture(scope="module")
+def predictor(fake_table: LatencyTable) -> OnnxPredictor:
+    return fit(fake_table, kind="endtoend")
+
+
+@pytest.fixture(scope="module")
+def genomes(tiny_index: SiteIndex) -> npt.NDArray[np.int64]:
+    """Any genomes, canonical or not."""
+    return np.random.default_rng(0).integers(0, tiny_index.cardinality, (300, len(tiny_index.genes)))
+
+
+@pytest.fixture(scope="module")
+def shared_gene_index() -> SiteIndex:
+    """A width that several sites share, and a depth that switches a site off together with its own gene."""
+    width, depth, kernel = Gene("width", (8, 16, 24)), Gene("depth", (0, 1)), Gene("kernel", (3, 5))
+
+    def layer(*values: int) -> Layer:
+        return Layer("conv", (), (), (("values", " ".join(map(str, values))),), macs=sum(values), params=1)
+
+    sites = (
+        Site.of("block", (depth, kernel, width), lambda deep, size, broad: layer(deep, size, broad) if deep else None),
+        Site.of("tail", (depth, width), lambda deep, broad: layer(9, broad) if deep else None),
+    )
+    return SiteIndex((width, kernel, depth), sites)
+
+
+def test_the_file_answers_what_scikit_learn_answers(
+    predictor: OnnxPredictor, fake_table: LatencyTable, tiny_index: SiteIndex, genomes: npt.NDArray[np.int64]
+) -> None:
+    known = fake_table.networks()
+    model = Ridge(alpha=predictor.card.parameters["penalty"]).fit(features(tiny_index, known.genomes), known.latency_ms)
+    assert predictor.predict(genomes).latency_ms == pytest.approx(model.predict(features(tiny_index, genomes)), rel=1e-5)
+
+
+def test_features_are_the_active_choices_and_the_exact_sizes(tiny_index: SiteIndex, genomes: npt.NDArray[np.int64]) -> None:
+    encoded = features(tiny_index, genomes)
+    choices = int(tiny_index.cardinality.sum())
+    assert encoded.shape == (300, choices + 2)
+    for genome, row in zip(genomes, encoded, strict=True):
+        active = tiny_index.decode(genome)
+        expected = [float(active.get(gene.name) == choice) for gene in tiny_index.genes for choice in gene.choices]
+        assert row[:choices].tolist() == expected
+    assert np.ptp(encoded[:, choices] / tiny_index.macs(genomes)) == pytest.approx(0.0, abs=1e-12)
+    assert np.ptp(encoded[:, choices + 1] / tiny_index.params(genomes)) == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["tiny_index", "shared_gene_index"])
+def test_the_masked_one_hot_of_the_graph_is_that_of_numpy(name: str, predictor: OnnxPredictor, request: pytest.FixtureRequest) -> None:
+    index: SiteIndex = request.getfixturevalue(name)
+    rng = np.random.default_rng(0)
+    genomes = rng.integers(0, index.cardinality, (200, len(index.genes)))
+    # A weighted sum with weights of no common measure is equal only if every column is.
+    weights = rng.uniform(0.5, 1.5, int(index.cardinality.sum())).astype(np.float32)
+    graph = GraphBuilder()
+    one_hot = add_masked_one_hot(graph, index)
+    weighted = graph.add("MatMul", [one_hot, graph.constant("weights", weights)], "weighted")
+    columns = graph.sum_columns(one_hot, "columns")
+    model = graph.finish(weighted, columns, replace(predictor.card, genes=index.genes))
+    expected = masked_one_hot(index, genomes)
+    predictions = model.predict(genomes)
+    assert predictions.latency_ms == pytest.approx(expected @ weights, rel=1e-5)
+    assert predictions.coverage.tolist() == expected.sum(axis=1).tolist()
+
+
+def test_coverage_is_the_share_of_choices_that_the_fit_has_seen(
+    predictor: OnnxPredictor, fake_table: LatencyTable, tiny_index: SiteIndex, genomes: npt.NDArray[np.int64]
+) -> None:
+    seen = masked_one_hot(tiny_index, fake_table.networks().genomes).any(axis=0)
+    encoded = masked_one_hot(tiny_index, genomes)
+    assert predictor.predict(genomes).coverage == pytest.approx(encoded @ seen / encoded.sum(axis=1), rel=1e-6)
+    assert (predictor.predict(fake_table.networks().genomes).coverage == 1.0).all()
+
+
+def test_one_network_has_one_answer_and_its_interval_is_in_order(
+    predictor: OnnxPredictor, tiny_index: SiteIndex, genomes: npt.NDArray[np.int64]
+) -> None:
+    predictions = predictor.predict(genomes)
+    assert predictor.predict(tiny_index.canonical(genomes)).latency_ms == pytest.approx(predictions.latency_ms, rel=1e-6)
+    assert (predictions.lower_ms < predictions.latency_ms).all()
+    assert (predictions.latency_ms < predictions.upper_ms).all()
+
+
+def test_it_knows_more_than_the_mean(predictor: OnnxPredictor, fake_table: LatencyTable, tiny_index: SiteIndex) -> None:
+    # 14 networks are few for 115 columns: it need not be good, but it must rank the networks that it was fitted on.
+    assert evaluate(predictor, fake_table, "profiled").spearman > 0.9
+    assert np.ptp(predictor.predict(sample(tiny_index, 20, np.random.default_rng(0))).latency_ms) > 0

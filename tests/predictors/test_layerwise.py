@@ -1,0 +1,138 @@
+"""The layer-wise predictor is a sum of look-ups, whatever the file looks like inside."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from layerclock.datasets.schema import SCHEMA
+from layerclock.errors import CoverageError, TableError, UnknownNameError
+from layerclock.plugins import load_space
+from layerclock.predictors.evaluate import evaluate
+from layerclock.predictors.fitting import conformal_half_width, fit
+from layerclock.space import sample
+
+if TYPE_CHECKING:
+    from layerclock.datasets.table import LatencyTable
+    from layerclock.interfaces import SearchSpace
+    from layerclock.predictors.portable import OnnxPredictor
+    from layerclock.space import SiteIndex
+
+
+@pytest.fixture(scope="module")
+def predictor(fake_table: LatencyTable) -> OnnxPredictor:
+    return fit(fake_table)
+
+
+def test_it_is_a_loop_of_look_ups_over_the_sites(
+    predictor: OnnxPredictor, fake_table: LatencyTable, tiny_space: SearchSpace, tiny_index: SiteIndex
+) -> None:
+    rows_us = fake_table.layer_latencies_us()
+    overhead_ms, scale = predictor.card.parameters["overhead_ms"], predictor.card.parameters["scale"]
+    genomes = np.random.default_rng(0).integers(0, tiny_index.cardinality, (200, len(tiny_index.genes)))
+    expected = []
+    for genome in genomes:
+        chosen = {gene.name: value for gene, value in zip(tiny_space.genes, genome.tolist(), strict=True)}
+        total_us = 0.0
+        for site in tiny_space.sites:
+            option = 0
+            for gene in site.genes:
+                option = option * len(gene.choices) + chosen[gene.name]
+            layer = site.layers[option]
+            total_us += rows_us[layer.key] if layer is not None else 0.0
+        expected.append(overhead_ms + scale * total_us / 1e3)
+    predictions = predictor.predict(genomes)
+    assert predictions.latency_ms == pytest.approx(np.array(expected), rel=2e-6)
+    assert predictions.coverage.tolist() == [1.0] * 200
+    # Every genome of one network gets one answer.
+    assert np.array_equal(predictor.predict(tiny_index.canonical(genomes)).latency_ms, predictions.latency_ms)
+
+
+def test_it_recovers_what_the_fake_device_computes(predictor: OnnxPredictor, fake_table: LatencyTable) -> None:
+    # The fake device adds 20 us to the sum of its kernels.
+    assert predictor.card.parameters == pytest.approx({"overhead_ms": 0.020, "scale": 1.0}, rel=0.15)
+    evaluation = evaluate(predictor, fake_table)
+    assert evaluation.networks == 8
+    assert evaluation.mean_error < 0.003
+    assert evaluation.largest_error < 0.006
+    assert evaluation.spearman > 0.95
+
+
+def test_the_interval_is_calibrated_on_the_networks_of_the_fit(predictor: OnnxPredictor, fake_table: LatencyTable) -> None:
+    assert predictor.card.interval_half_width >= predictor.card.noise_floor
+    assert predictor.card.noise_floor == pytest.approx(np.mean(fake_table.networks().noise_floor))
+    # Conformal: at least the level, but for the chance of as few as 14 networks; and not simply wide.
+    assert evaluate(predictor, fake_table, "profiled").interval_coverage >= 0.85
+    assert predictor.card.interval_half_width < 0.01
+
+
+def test_held_out_networks_are_never_looked_at(predictor: OnnxPredictor, fake_table: LatencyTable) -> None:
+    rows = fake_table.rows.to_pylist()
+    for row in rows:
+        if row["role"] == "holdout":
+            row.update(latency_us=1.0, noise_floor=5.0)
+    spoiled = replace(fake_table, rows=pa.Table.from_pylist(rows, schema=SCHEMA))
+    for kind in ("layerwise", "endtoend"):
+        own, other = fit(fake_table, kind=kind).card, fit(spoiled, kind=kind).card
+        assert replace(other, table_hash=own.table_hash) == own
+
+
+def test_a_layer_that_nobody_measured_raises_and_is_named(fake_table: LatencyTable, tiny_index: SiteIndex) -> None:
+    key = tiny_index.vocabulary[7].key
+    without = replace(fake_table, rows=fake_table.rows.filter(pc.not_equal(fake_table.rows["key"], key)))
+    with pytest.raises(CoverageError, match=r"1 of the 95 layers of digits-mobilenetv3.* have no measurement, mbconv") as raised:
+        fit(without)
+    assert key in str(raised.value)
+
+
+def test_a_table_of_another_space_or_of_too_few_networks_is_refused(fake_table: LatencyTable) -> None:
+    for kind in ("layerwise", "endtoend"):
+        with pytest.raises(TableError, match=r"was measured on the space 'digits-mobilenetv3:width=0\.25,resolution=32', not on 'digits"):
+            fit(fake_table, load_space("digits-mobilenetv3"), kind)
+        profiled = pc.and_(pc.equal(fake_table.rows["level"], "network"), pc.equal(fake_table.rows["role"], "profiled"))
+        few = fake_table.rows.filter(pc.invert(profiled))
+        kept = fake_table.rows.filter(profiled).slice(0, 4)
+        with pytest.raises(TableError, match="has 4 measured networks, a fit needs 5"):
+            fit(replace(fake_table, rows=pa.concat_tables([few, kept])), kind=kind)
+
+
+def test_an_unknown_kind_suggests_the_near_ones(fake_table: LatencyTable) -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown predictor 'layerwize'.*layerwise"):
+        fit(fake_table, kind="layerwize")
+
+
+def test_the_card_says_what_the_predictor_is_valid_for(predictor: OnnxPredictor, fake_table: LatencyTable, tiny_index: SiteIndex) -> None:
+    card = predictor.card
+    assert (card.kind, card.space, card.space_digest) == ("layerwise", fake_table.space, tiny_index.digest)
+    assert (card.genes, card.target, predictor.target) == (tiny_index.genes, fake_table.target, fake_table.target)
+    assert (card.table_hash, card.fitted_on_networks, card.interval_level) == (fake_table.content_hash, 14, 0.9)
+
+
+def test_fitting_twice_gives_the_same_file(predictor: OnnxPredictor, fake_table: LatencyTable) -> None:
+    assert fit(fake_table).model == predictor.model
+
+
+def test_intervals_are_in_order(predictor: OnnxPredictor, tiny_index: SiteIndex) -> None:
+    predictions = predictor.predict(sample(tiny_index, 300, np.random.default_rng(1)))
+    assert len(predictions) == 300
+    assert (predictions.lower_ms < predictions.latency_ms).all()
+    assert (predictions.latency_ms < predictions.upper_ms).all()
+    width = predictor.card.interval_half_width
+    assert predictions.upper_ms == pytest.approx(predictions.latency_ms * (1 + width), rel=1e-6)
+    assert predictions.lower_ms == pytest.approx(predictions.latency_ms * (1 - width), rel=1e-6)
+
+
+def test_the_half_width_is_the_conformal_quantile_and_no_less_than_the_noise() -> None:
+    residuals = np.array([0.01, -0.02, 0.03, -0.04, 0.05, -0.06, 0.07, -0.08, 0.09, -0.10] * 2)
+    # 21 x 0.9 = 18.9: the 19th of the 20 smallest.
+    assert conformal_half_width(residuals, 0.001) == pytest.approx(0.10)
+    assert conformal_half_width(residuals * 0.1, 0.02) == 0.02
+    # 0.9 of 10 networks and one more: all of them.
+    assert conformal_half_width(np.linspace(0.01, 0.05, 9), 0.0) == 0.05
+    wide = np.concatenate([np.full(98, 0.01), [5.0, 7.0]])
+    assert conformal_half_width(wide, 0.0) == pytest.approx(0.01)

@@ -1,0 +1,140 @@
+"""The campaign's folder gives back what was put in, and refuses what does not belong to it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from layerclock.errors import CampaignError, OutputError
+from layerclock.interfaces import KernelTimes
+from layerclock.network import Kernel, TensorSpec
+from layerclock.profiler.store import CampaignFolder, CampaignRecord, Measurement
+from layerclock.target import Target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RECORD = CampaignRecord(
+    space="a space",
+    space_digest="0123",
+    target=Target("fake:cpu", "fake", "1", "float32", 1, 1, (("slowdown", "2"),), (("cpu", "fake"),)),
+    profiled=((0, 1), (1, 0)),
+    holdout=((1, 1),),
+    rounds=2,
+    runs=3,
+    command="layerclock profile",
+    started_utc="2025-01-01T00:00:00+00:00",
+)
+KERNEL = Kernel(
+    "stem/Conv",
+    "Conv",
+    "stem",
+    ("Conv", "Relu"),
+    (TensorSpec((1, 3, 8, 8)),),
+    (TensorSpec((1, 8), "int8"),),
+    (("group", 1),),
+    "nchwc",
+    "jit",
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> CampaignFolder:
+    folder = CampaignFolder(tmp_path / "campaign")
+    folder.start(RECORD)
+    return folder
+
+
+def test_a_record_is_read_as_it_was_written(folder: CampaignFolder) -> None:
+    assert folder.record() == RECORD
+    assert RECORD.genomes == ((0, 1), (1, 0), (1, 1))
+
+
+def test_the_same_campaign_goes_on_under_its_first_command(folder: CampaignFolder) -> None:
+    assert folder.start(replace(RECORD, command="another", started_utc="later")) == RECORD
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (replace(RECORD, rounds=3), "differs in rounds"),
+        (replace(RECORD, runs=4), "differs in runs"),
+        (replace(RECORD, space="another space", space_digest="4567"), "differs in space, space_digest"),
+        (replace(RECORD, holdout=()), "differs in holdout"),
+        (replace(RECORD, profiled=((0, 1),)), "differs in profiled"),
+        (replace(RECORD, target=replace(RECORD.target, threads=4)), r"differs in threads \(1 there, 4 now\)"),
+        (replace(RECORD, target=replace(RECORD.target, options=())), r"differs in options.slowdown \(2 there, None now\)"),
+        (
+            replace(RECORD, target=replace(RECORD.target, fingerprint=(("cpu", "real"),))),
+            r"differs in fingerprint.cpu \(fake there, real now\)",
+        ),
+    ],
+)
+def test_another_campaign_is_refused_and_says_what_differs(folder: CampaignFolder, other: CampaignRecord, named: str) -> None:
+    with pytest.raises(CampaignError, match=f"holds another campaign: it {named}"):
+        folder.start(other)
+    assert folder.record() == RECORD
+
+
+def test_measurements_are_read_as_they_were_added(folder: CampaignFolder) -> None:
+    times = KernelTimes((KERNEL, replace(KERNEL, name="last", attributes=())), np.array([[1.5, 2.0], [3.0, 4.0]]))
+    added = [
+        Measurement(0, 0, np.array([10.0, 11.0]), times),
+        Measurement(1, 0, np.array([12.0])),
+        Measurement(1, 1, np.array([]), failure="it caught fire"),
+    ]
+    for measurement in reversed(added):
+        assert not folder.has(measurement.network, measurement.round)
+        folder.add(measurement)
+        assert folder.has(measurement.network, measurement.round)
+    read = list(folder.measurements())
+    assert [(m.network, m.round, m.end_to_end_ns.tolist(), m.failure) for m in read] == [
+        (m.network, m.round, m.end_to_end_ns.tolist(), m.failure) for m in added
+    ]
+    assert read[1].kernels is read[2].kernels is None
+    assert read[0].kernels is not None
+    assert read[0].kernels.kernels == times.kernels
+    assert np.array_equal(read[0].kernels.samples_ns, times.samples_ns)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 and then nothing", None])
+def test_a_damaged_part_is_named(folder: CampaignFolder, content: bytes | None) -> None:
+    folder.add(Measurement(1, 1, np.array([1.0, 2.0])))
+    part = folder.path / "parts" / "00001-001.parquet"
+    part.write_bytes(part.read_bytes()[:-20] if content is None else content)
+    with pytest.raises(CampaignError, match=r"the part .*00001-001\.parquet is damaged.*delete this file and run the same command again"):
+        list(folder.measurements())
+
+
+def test_a_part_that_belongs_to_no_network_is_named(folder: CampaignFolder) -> None:
+    folder.add(Measurement(1, 1, np.array([1.0])))
+    part = folder.path / "parts" / "00001-001.parquet"
+    part.rename(part.with_name("copy of 1.parquet"))
+    with pytest.raises(CampaignError, match=r"the part .*copy of 1\.parquet is damaged"):
+        list(folder.measurements())
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "not json", json.dumps({"format": 1, "target": {}})])
+def test_a_damaged_record_is_refused(folder: CampaignFolder, text: str) -> None:
+    (folder.path / "campaign.json").write_text(text)
+    with pytest.raises(CampaignError, match=r"cannot read .*campaign\.json"):
+        folder.record()
+
+
+def test_a_record_of_another_format_is_refused(folder: CampaignFolder) -> None:
+    file = folder.path / "campaign.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 2}))
+    with pytest.raises(CampaignError, match="has a format that this version does not know"):
+        folder.record()
+
+
+def test_a_folder_without_a_campaign_or_that_cannot_be_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(CampaignError, match="holds no campaign"):
+        CampaignFolder(tmp_path).record()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot make the folder"):
+        CampaignFolder(tmp_path / "file").start(RECORD)
