@@ -97,7 +97,7 @@ class SourceGraph:
                 if name not in owner:
                     owner[name] = kernel.name
                     claimed[kernel.name].append(name)
-        growing = {kernel.name for kernel in executed if kernel.only_last and claimed[kernel.name]}
+        growing = dict.fromkeys(kernel.name for kernel in executed if kernel.only_last and claimed[kernel.name])
         for kernel_name in growing:
             self._walk_back(kernel_name, claimed, owner, boundaries)
         # What is left was fused into the kernel that made its first input (a residual addition, for one).

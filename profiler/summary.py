@@ -25,6 +25,7 @@ from layerclock.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from layerclock.interfaces import KernelTimes
     from layerclock.profiler.store import CampaignFolder, CampaignRecord, Measurement
     from layerclock.space import SiteIndex
 
@@ -40,7 +41,7 @@ class _Network:
     failure: str = ""
     end_to_end: list[FloatArray] = field(default_factory=list)
     kernels: tuple[Kernel, ...] = ()
-    kernel_samples: list[FloatArray] = field(default_factory=list)
+    kernel_times: list[KernelTimes] = field(default_factory=list)
     rounds: list[int] = field(default_factory=list)
 
     def add(self, measurement: Measurement) -> None:
@@ -50,10 +51,22 @@ class _Network:
         self.end_to_end.append(measurement.end_to_end_ns)
         self.rounds.append(measurement.round)
         if measurement.kernels is not None:
-            if self.kernels and self.kernels != measurement.kernels.kernels:
+            # A kernel that takes less than the runtime's clock can tell may be reported in one round and not in another.
+            self.kernels = tuple(dict.fromkeys((*self.kernels, *measurement.kernels.kernels)))
+            if len({kernel.name for kernel in self.kernels}) != len(self.kernels):
                 raise CampaignError("a network was executed as other kernels in a later round", "measure again in a fresh folder")
-            self.kernels = measurement.kernels.kernels
-            self.kernel_samples.append(measurement.kernels.samples_ns)
+            self.kernel_times.append(measurement.kernels)
+
+    @property
+    def kernel_samples(self) -> list[FloatArray]:
+        """For each round, float64[runs, kernels]; zero for a kernel that the round did not report."""
+        position = {kernel: number for number, kernel in enumerate(self.kernels)}
+        aligned = []
+        for times in self.kernel_times:
+            samples = np.zeros((len(times.samples_ns), len(self.kernels)))
+            samples[:, [position[kernel] for kernel in times.kernels]] = times.samples_ns
+            aligned.append(samples)
+        return aligned
 
     def timing(self) -> Timing:
         return _timing(self.end_to_end, self.rounds)
@@ -147,6 +160,9 @@ def _statistics(observed: _Observations) -> dict[str, Any]:
     low, high = _median_interval(latencies) if len(latencies) >= 5 else pooled.interval_us()
     half_width = (high - low) / 2 / latency if latency > 0 else float("inf")
     steady = half_width <= STEADY_HALF_WIDTH
+    reason = (
+        f"90 % interval of +-{half_width:.1%} is wider than +-{STEADY_HALF_WIDTH:.0%}" if latency > 0 else "faster than can be measured"
+    )
     return {
         "n_networks": len(latencies),
         "n_samples": len(pooled.samples_ns),
@@ -157,7 +173,7 @@ def _statistics(observed: _Observations) -> dict[str, Any]:
         "noise_floor": pooled.noise_floor,
         "kernels": float(np.mean(observed.kernels)),
         "status": "steady" if steady else "noisy",
-        "reason": "" if steady else f"90 % interval of +-{half_width:.1%} is wider than +-{STEADY_HALF_WIDTH:.0%}",
+        "reason": "" if steady else reason,
     }
 
 

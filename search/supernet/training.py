@@ -2,7 +2,7 @@
 
 First the largest network alone, then sorted channels, then the sandwich rule with in-place distillation (Yu & Huang,
 ICCV 2019, arXiv:1903.05134; Yu et al., BigNAS, ECCV 2020, arXiv:2003.11142): in every step the largest network learns
-from the labels, and the smallest and a few random ones from the largest one's answers.
+from the labels, and the smallest and a random one (or several) from the largest one's answers.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class TrainingOptions:
     learning_rate: float = 5e-3
     weight_decay: float = 1e-2
     warm_share: float = 0.2
-    random_networks: int = 2
+    random_networks: int = 1
     clip: float = 5.0
 
 

@@ -75,10 +75,10 @@ class Timing:
         """Relative uncertainty of :attr:`latency_us`: half the difference between two halves of the measurement.
 
         The halves are the odd and the even rounds (or samples, where there is one round), so that a slow minute that
-        spans a round shows as noise.
+        spans a round shows as noise. NaN where there is only one half, or where the latency is not above zero.
         """
         parity = (self.rounds if self.rounds is not None and len(set(self.rounds.tolist())) > 1 else np.arange(len(self.samples_ns))) % 2
-        if parity.min() == parity.max():
+        if parity.min() == parity.max() or self.latency_us <= 0:
             return float("nan")
         halves = [float(np.quantile(self.samples_ns[parity == side], LATENCY_QUANTILE)) for side in (0, 1)]
         return abs(halves[0] - halves[1]) / 2 / (self.latency_us * 1e3)
@@ -86,10 +86,12 @@ class Timing:
     @property
     def verdict(self) -> tuple[str, str]:
         """``("steady", "")`` or ``("noisy", why)``."""
-        low, high = self.interval_us()
-        half_width = (high - low) / 2 / self.latency_us
         if len(self.samples_ns) < 8:
             return "noisy", f"only {len(self.samples_ns)} samples"
+        if self.latency_us <= 0:
+            return "noisy", "faster than can be measured"
+        low, high = self.interval_us()
+        half_width = (high - low) / 2 / self.latency_us
         if half_width > STEADY_HALF_WIDTH:
             return "noisy", f"90 % interval of +-{half_width:.1%} is wider than +-{STEADY_HALF_WIDTH:.0%}"
         return "steady", ""

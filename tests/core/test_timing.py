@@ -57,6 +57,12 @@ def test_the_noise_floor_compares_odd_and_even_rounds() -> None:
     assert Timing(slow_rounds).noise_floor == pytest.approx(0.0)
 
 
+def test_what_is_faster_than_can_be_measured_is_noisy_and_no_error() -> None:
+    for samples in (np.zeros(20), np.full(20, -500.0)):
+        assert math.isnan(Timing(samples).noise_floor)
+        assert Timing(samples).verdict == ("noisy", "faster than can be measured")
+
+
 def test_one_half_alone_has_no_noise_floor() -> None:
     assert math.isnan(Timing(np.array([1e6])).noise_floor)
     assert math.isnan(Timing(np.full(6, 1e6), np.array([0, 0, 2, 2, 4, 4])).noise_floor)

@@ -129,9 +129,17 @@ def test_openvino_s_kernels_are_all_those_that_ran(tiny_model: ModelFile) -> Non
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(str(tiny_model.path)), "CPU", {**device.config, "PERF_COUNT": "YES"})
     request = compiled.create_infer_request()
-    request.infer()
-    ran = [info.node_name for info in request.get_profiling_info() if info.status == openvino.ProfilingInfo.Status.EXECUTED]
-    assert sorted(kernel.name for kernel in device.load(tiny_model).kernel_times(2).kernels) == sorted(ran)
+    for _ in range(3):
+        request.infer()
+    counters = {info.node_name: info for info in request.get_profiling_info()}
+    ran = {name for name, info in counters.items() if info.status == openvino.ProfilingInfo.Status.EXECUTED}
+    kernels = {kernel.name for kernel in device.load(tiny_model).kernel_times(2).kernels}
+    assert ran <= kernels
+    # A kernel of less than a microsecond may be reported as not run; nothing else may be added.
+    assert all(
+        counters[name].real_time == timedelta() and not counters[name].exec_type.startswith(("undef", "unknown", "reorder"))
+        for name in kernels - ran
+    )
 
 
 def test_openvino_counts_on_past_one_compilation(tiny_model: ModelFile) -> None:
@@ -156,11 +164,16 @@ class _RunningMeans:
         means = np.round(self._runs_us[: self._done].mean(axis=0))
         counters = [
             SimpleNamespace(
-                node_name=f"k{number}", exec_type="jit", status="Status.EXECUTED", real_time=timedelta(microseconds=float(mean))
+                node_name=f"k{number}",
+                exec_type="jit",
+                status="Status.EXECUTED" if mean else "Status.NOT_RUN",
+                real_time=timedelta(microseconds=float(mean)),
             )
             for number, mean in enumerate(means)
         ]
-        return [SimpleNamespace(node_name="const", exec_type="", status="Status.NOT_RUN", real_time=timedelta()), *counters]
+        fused = SimpleNamespace(node_name="fused", exec_type="undef", status="Status.NOT_RUN", real_time=timedelta())
+        in_place = SimpleNamespace(node_name="in place", exec_type="reorder_f32", status="Status.NOT_RUN", real_time=timedelta())
+        return [fused, *counters, in_place]
 
 
 def _counted(runs_us: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
@@ -185,6 +198,11 @@ def test_rounding_costs_less_than_the_number_of_runs_and_little_in_the_mean() ->
     bound_us = np.arange(2, 25)[:, None] - 0.5  # half a microsecond on each of two means, times their runs
     assert (np.abs(recovered - runs_us[1:]) <= bound_us + 1e-6).all()
     assert (np.abs(recovered.mean(axis=0) - runs_us[1:].mean(axis=0)) <= (24 / 2 + 1 / 2) / 23 + 1e-6).all()
+
+
+def test_a_kernel_faster_than_the_counters_is_the_same_kernel_in_every_compilation() -> None:
+    assert _counted(np.array([[0.3, 70.0], [0.2, 40.0], [0.1, 40.0]]))[:, 0].tolist() == [0.0, 0.0]
+    assert _counted(np.array([[1.3, 70.0], [0.2, 40.0], [0.1, 40.0]])).shape == (2, 2)
 
 
 @pytest.mark.parametrize("name", DEVICES)

@@ -97,8 +97,16 @@ def test_of_a_runtime_that_names_only_the_last_operator_the_others_are_found(sou
 
 
 def test_without_boundaries_walking_back_stops_at_the_layer(source: SourceGraph) -> None:
-    executed = [Executed(name, "x", (name,), only_last=True) for name in ("a/Relu", "b/Add", "c/Gemm")]
-    assert [kernel.fused_ops for kernel in source.kernels(executed)] == [("Conv", "Relu"), ("Conv", "Conv", "Add"), ("Flatten", "Gemm")]
+    executed = [Executed(name, "x", (name,), only_last=True) for name in ("b/Add", "c/Gemm")]
+    assert [kernel.fused_ops for kernel in source.kernels(executed)] == [("Conv", "Conv", "Add"), ("Flatten", "Gemm")]
+
+
+def test_walking_back_stops_at_a_tensor_that_passes_between_kernels(source: SourceGraph) -> None:
+    executed = [Executed(name, "x", (name,), only_last=True) for name in ("a/Relu", "b/Project", "c/Gemm")]
+    assert [kernel.fused_ops for kernel in source.kernels(executed)][1] == ("Conv", "Conv", "Add")
+    # The runtime says that the depthwise result left a kernel: so it was computed with what comes before it.
+    kernels = source.kernels(executed, boundaries={"b/Depthwise"})
+    assert [kernel.fused_ops for kernel in kernels] == [("Conv", "Relu", "Conv"), ("Conv", "Add"), ("Flatten", "Gemm")]
 
 
 def test_an_operator_counts_for_one_kernel_only(source: SourceGraph) -> None:

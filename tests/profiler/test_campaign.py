@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from layerclock.datasets.table import read_table
 from layerclock.devices.fake import FakeDevice, FakeSession
 from layerclock.errors import ArgumentError, CampaignError, DeviceError, OutputError
 from layerclock.interfaces import DeviceOptions, KernelTimes
@@ -96,6 +97,28 @@ def test_the_cost_of_counting_is_subtracted_and_told(fake_table: LatencyTable, p
         assert row["latency_us"] == pytest.approx(true_us[row["key"]] + (3.0 - cost_us) * row["kernels"], rel=0.02)
     kernels = table.level("kernel")["overhead_us"].to_numpy()
     assert kernels == pytest.approx(cost_us)
+
+
+class _CoarseSession(FakeSession):
+    """The last kernel is faster than the counters can tell: zero, and once less."""
+
+    def kernel_times(self, runs: int) -> KernelTimes:
+        times = super().kernel_times(runs)
+        times.samples_ns[:, -1] = 0.0
+        times.samples_ns[0, -1] = -1000.0
+        return times
+
+
+class _CoarseDevice(FakeDevice):
+    def load(self, model: ModelFile) -> FakeSession:
+        return _CoarseSession(self, model)
+
+
+def test_a_kernel_faster_than_the_counters_is_a_noisy_row_and_no_error(profile_tiny: ProfileTiny, tmp_path: Path) -> None:
+    table = profile_tiny(_CoarseDevice("fake:cpu", DeviceOptions()), folder=tmp_path)
+    (row,) = (row for row in table.level("kernel").to_pylist() if row["latency_us"] <= 0)
+    assert (row["op"], row["status"], row["reason"]) == ("Gemm", "noisy", "faster than can be measured")
+    assert read_table(tmp_path / "table.parquet").content_hash == table.content_hash
 
 
 @pytest.mark.parametrize(("stage", "after"), [("export and load", 9), ("measure", 0), ("measure", 21)])

