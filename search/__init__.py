@@ -1,0 +1,1 @@
+"""Spaces, the super-network, objectives and the search loop."""

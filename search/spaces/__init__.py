@@ -1,0 +1,1 @@
+"""Search spaces as genes and sites."""

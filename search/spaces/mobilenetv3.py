@@ -7,7 +7,6 @@ once-for-all's tools: convolutions and linear layers, without biases, normalisat
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,8 @@ from layerclock.network import Layer, TensorSpec
 from layerclock.space import Gene, GenomeArray, Site, SiteIndex
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import torch
 
 __all__ = ["BlockSpec", "ConvSpec", "MobileNetV3Space", "StageSpec", "digits_mobilenetv3", "ofa_mobilenetv3", "round_channels"]
@@ -57,6 +58,7 @@ class ConvSpec:
     pooled: bool = False
 
     def layer(self, size: int) -> Layer:
+        """The layer on an input of ``size`` x ``size`` pixels."""
         out_size = 1 if self.pooled else -(-size // self.stride)
         weights = self.in_channels * self.out_channels * self.kernel**2
         return Layer(
@@ -83,13 +85,16 @@ class BlockSpec:
 
     @property
     def residual(self) -> bool:
+        """Whether the input is added to the output."""
         return self.stride == 1 and self.in_channels == self.out_channels
 
     @property
     def squeezed_channels(self) -> int:
+        """Channels inside squeeze-excite, 0 without it."""
         return round_channels(self.mid_channels // 4) if self.squeeze_excite else 0
 
     def layer(self, size: int) -> Layer:
+        """The layer on an input of ``size`` x ``size`` pixels."""
         out_size = -(-size // self.stride)
         mid, squeezed = self.mid_channels, self.squeezed_channels
         expand = self.in_channels * mid if mid != self.in_channels else 0
@@ -150,19 +155,23 @@ class MobileNetV3Space:
 
     @property
     def input(self) -> TensorSpec:
+        """Shape and type of the input, for batch 1."""
         return TensorSpec((1, self.in_channels, self.resolution, self.resolution))
 
     @property
     def stem(self) -> ConvSpec:
+        """The first convolution."""
         return ConvSpec(self.in_channels, self._scaled(self.stem_channels), 3, 2, "hswish")
 
     @property
     def first_block(self) -> BlockSpec:
+        """The fixed block before the stages."""
         stem, out = self._scaled(self.stem_channels), self._scaled(self.first_channels)
         return BlockSpec(stem, stem, out, 3, 1, "relu", False)
 
     @property
     def head(self) -> tuple[ConvSpec, ConvSpec]:
+        """The convolutions between the last stage and the classifier."""
         final = self._scaled(self.final_channels)
         last = self._scaled(self.stages[-1].out_channels)
         return (
@@ -187,6 +196,7 @@ class MobileNetV3Space:
 
     @property
     def genes(self) -> tuple[Gene, ...]:
+        """For each stage its depth, then kernel and expansion of each of its blocks."""
         genes: list[Gene] = []
         for stage in range(len(self.stages)):
             genes.append(self._depth_gene(stage))
@@ -205,6 +215,7 @@ class MobileNetV3Space:
 
     @property
     def sites(self) -> tuple[Site, ...]:
+        """Stem, first block, the blocks of the stages, and the head, in order of execution."""
         size = -(-self.resolution // self.stem.stride)
         sites = [
             Site("stem", (), (self.stem.layer(self.resolution),)),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from layerclock.search.spaces.mobilenetv3 import MobileNetV3Space
     from layerclock.space import GenomeArray
 
-__all__ = ["Progress", "TrainingOptions", "steps_within", "train_alone", "train_supernet"]
+__all__ = ["Progress", "TrainingOptions", "train_alone", "train_supernet"]
 
 Progress = Callable[[float, str], None]
 
@@ -57,37 +57,37 @@ def train_supernet(
     options: TrainingOptions | None = None,
     progress: Progress | None = None,
 ) -> ElasticMobileNetV3:
-    """Train a super-network of ``space`` for ``steps`` optimiser steps, or for about ``budget_s`` seconds.
+    """Train a super-network of ``space`` for ``steps`` optimiser steps, or for ``budget_s`` seconds.
 
-    With ``steps`` the result depends on the seed alone (on one machine and number of threads); a budget is turned into
-    steps after timing a few of them, see :func:`steps_within`. ``progress(done, text)`` is called after each step with
-    the share that is done. Raises :class:`ArgumentError` unless exactly one of ``steps`` and ``budget_s`` is positive.
+    With ``steps`` the result depends on the seed alone (on one machine and number of threads). A budget is the wall clock's:
+    the schedule follows the time that has passed, so that a machine which becomes busy takes fewer steps and not longer.
+    ``progress(done, text)`` is called after each step with the share that is done.
+    Raises :class:`ArgumentError` unless exactly one of ``steps`` and ``budget_s`` is positive and the data fit the space.
     """
     chosen = options or TrainingOptions()
     _check(space, data)
     if (steps > 0) == (budget_s > 0) or steps < 0 or budget_s < 0:
         raise ArgumentError(f"steps={steps} and budget_s={budget_s}: a super-network is trained for one of them", "give a positive one")
-    steps = steps or steps_within(budget_s, space, data, chosen)
     with _seeded(seed) as generator:
         supernet = ElasticMobileNetV3(space)
     _start_near_identity(supernet)
     rng = np.random.default_rng(seed)
+    done = _by_steps(steps) if steps else _by_clock(budget_s)
     report = progress or _silent
-    warm = round(steps * chosen.warm_share)
     batches = _batches(data, chosen.batch, generator)
     largest = largest_genome(space)
 
     def alone(step: int) -> None:
         _learn_largest(supernet, largest, *next(batches))
-        report((step + 1) / steps, f"the largest network alone, step {step + 1} of {steps}")
+        report(done(step + 1), f"the largest network alone, step {step + 1}")
 
     def sandwich(step: int) -> None:
         _learn_sandwich(supernet, largest, _others(space, chosen.random_networks, rng), *next(batches))
-        report((step + 1) / steps, f"sandwich rule, step {step + 1} of {steps}")
+        report(done(step + 1), f"sandwich rule, step {step + 1}")
 
-    _optimise(supernet, range(warm), steps, chosen, alone)
+    warm = _optimise(supernet, 0, chosen.warm_share, done, chosen, alone)
     supernet.sort_channels()
-    _optimise(supernet, range(warm, steps), steps, chosen, sandwich)
+    _optimise(supernet, warm, 1.0, done, chosen, sandwich)
     return supernet.eval()
 
 
@@ -112,40 +112,27 @@ def train_alone(
     with _seeded(seed) as generator:
         network = MobileNetV3(space, genome)
     _start_near_identity(network)
+    done = _by_steps(steps)
     report = progress or _silent
     batches = _batches(data, chosen.batch, generator)
 
     def learn(step: int) -> None:
         images, labels = next(batches)
         torch.autograd.backward(functional.cross_entropy(network(images), labels))
-        report((step + 1) / steps, f"step {step + 1} of {steps}")
+        report(done(step + 1), f"step {step + 1} of {steps}")
 
-    _optimise(network, range(steps), steps, chosen, learn)
+    _optimise(network, 0, 1.0, done, chosen, learn)
     return network.eval()
 
 
-def steps_within(budget_s: float, space: MobileNetV3Space, data: DigitsData, options: TrainingOptions) -> int:
-    """Number of training steps, at least 10, that take about ``budget_s`` seconds on this machine as it is now.
+def _by_steps(steps: int) -> Callable[[int], float]:
+    """Share of the training that is done before step number ``step``."""
+    return lambda step: step / steps
 
-    Times two steps of each phase on a super-network that is thrown away; this time is part of the budget.
-    """
+
+def _by_clock(budget_s: float) -> Callable[[int], float]:
     begin = time.perf_counter()
-    with _seeded(0) as generator:
-        supernet = ElasticMobileNetV3(space)
-    batches = _batches(data, options.batch, generator)
-    largest, rng = largest_genome(space), np.random.default_rng(0)
-
-    def timed(learn: Callable[[], object]) -> float:
-        learn()  # the first run sets up memory and kernels
-        start = time.perf_counter()
-        for _ in range(2):
-            learn()
-        return (time.perf_counter() - start) / 2
-
-    alone = timed(lambda: _learn_largest(supernet, largest, *next(batches)))
-    sandwich = timed(lambda: _learn_sandwich(supernet, largest, _others(space, options.random_networks, rng), *next(batches)))
-    left = budget_s - (time.perf_counter() - begin)
-    return max(10, int(left / (options.warm_share * alone + (1 - options.warm_share) * sandwich)))
+    return lambda _: min(1.0, (time.perf_counter() - begin) / budget_s)
 
 
 def _learn_largest(supernet: ElasticMobileNetV3, largest: GenomeArray, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -169,10 +156,13 @@ def _others(space: MobileNetV3Space, number: int, rng: np.random.Generator) -> G
     return np.vstack([smallest_genome(space)[None], rng.integers(0, choices, (number, len(choices)))])
 
 
-def _optimise(network: nn.Module, run: range, steps: int, options: TrainingOptions, learn: Callable[[int], None]) -> None:
-    """AdamW over the steps in ``run`` of a schedule of ``steps``; ``learn(step)`` adds up the gradients.
+def _optimise(
+    network: nn.Module, step: int, until: float, done: Callable[[int], float], options: TrainingOptions, learn: Callable[[int], None]
+) -> int:
+    """AdamW from step number ``step`` until the share ``until`` of the training is done; returns the next step's number.
 
-    The learning rate rises over the first twentieth and then falls as a cosine to zero.
+    ``learn(step)`` adds up the gradients. The learning rate rises over the first twentieth of the whole training, from a
+    tenth, and then falls as a cosine to zero.
     """
     weights = list(network.parameters())
     groups: list[dict[str, Any]] = [
@@ -181,14 +171,15 @@ def _optimise(network: nn.Module, run: range, steps: int, options: TrainingOptio
     ]
     optimiser = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
     network.train()
-    for step in run:
-        done = (step + 0.5) / steps
+    while (share := done(step)) < until:
         for group in optimiser.param_groups:
-            group["lr"] = options.learning_rate * min(1.0, done / 0.05) * (1 + math.cos(math.pi * done)) / 2
+            group["lr"] = options.learning_rate * min(1.0, 0.1 + share / 0.05) * (1 + math.cos(math.pi * share)) / 2
         optimiser.zero_grad()
         learn(step)
         nn.utils.clip_grad_norm_(weights, options.clip)
         optimiser.step()
+        step += 1
+    return step
 
 
 def _start_near_identity(network: nn.Module) -> None:

@@ -56,18 +56,23 @@ def test_the_built_network_is_what_the_sites_say(name: str) -> None:
     index = SiteIndex.of(space)
     for genome in sample(index, 3, np.random.default_rng(0)):
         network = space.build(genome).eval()
-        seen: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+        seen: dict[torch.nn.Module, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+
+        def remember(
+            module: torch.nn.Module,
+            inputs: tuple[torch.Tensor, ...],
+            output: torch.Tensor,
+            seen: dict[torch.nn.Module, tuple[tuple[int, ...], tuple[int, ...]]] = seen,
+        ) -> None:
+            seen[module] = (tuple(inputs[0].shape), tuple(output.shape))
+
         placed = index.network(genome).layers
         for one in placed:
-
-            def remember(_: object, inputs: tuple[torch.Tensor, ...], output: torch.Tensor, site: str = one.site) -> None:
-                seen[site] = (tuple(inputs[0].shape), tuple(output.shape))
-
             network.get_submodule(one.site).register_forward_hook(remember)
         with torch.no_grad():
             network(torch.zeros(space.input.shape))
         for one in placed:
-            assert seen[one.site] == (one.layer.inputs[0].shape, one.layer.outputs[0].shape), one.site
+            assert seen[network.get_submodule(one.site)] == (one.layer.inputs[0].shape, one.layer.outputs[0].shape), one.site
             own = sum(weights.numel() for weights in network.get_submodule(one.site).parameters())
             assert own == one.layer.params, one.site
         assert sum(weights.numel() for weights in network.parameters()) == int(index.params(genome[None])[0])

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from layerclock.search.supernet.evaluator import SupernetEvaluator
 
 _DEVICES = ("onnxruntime:cpu", "openvino:CPU")
-_PROFILED, _HOLDOUT, _ROUNDS, _RUNS = 20, 20, 6, 12
-_EVALUATIONS = 60
-_COMPARED, _ALONE_STEPS = 5, 60
+_PROFILED, _HOLDOUT, _ROUNDS, _RUNS = 20, 16, 5, 12
+# What takes long on a slow or busy machine is cut to fit: (seconds, fewest, most).
+_SEARCH_BUDGET = (30.0, 24, 80)
+_COMPARED, _ALONE_BUDGET = 4, (45.0, 15, 80)
 _MEASURED_FRONT = 8
 # Above this noise floor the errors are rather the machine's than the predictor's.
 _BUSY = 0.05
@@ -90,7 +91,7 @@ def _train(folder: Path, seconds: float, seed: int, report: Report) -> SupernetE
     from layerclock.search.supernet.checkpoint import save_supernet
     from layerclock.search.supernet.digits import load_digits_data
     from layerclock.search.supernet.evaluator import SupernetEvaluator, rank_agreement
-    from layerclock.search.supernet.training import train_supernet
+    from layerclock.search.supernet.training import train_alone, train_supernet
 
     space = digits_mobilenetv3()
     data = load_digits_data(space.resolution)
@@ -103,18 +104,32 @@ def _train(folder: Path, seconds: float, seed: int, report: Report) -> SupernetE
     by_size = genomes[np.argsort(index.macs(genomes))]
     compared = by_size[np.linspace(0, len(by_size) - 1, _COMPARED).astype(int)]
     trained_s = monotonic() - start
-    agreement = rank_agreement(evaluator, compared, _ALONE_STEPS, seed, _percent(report, "train some sub-networks alone"))
+    step_s = _seconds(lambda: train_alone(space, compared[-1], data, steps=4)) / 4
+    steps = _affordable(_ALONE_BUDGET, step_s * _COMPARED)
+    agreement = rank_agreement(evaluator, compared, steps, seed, _percent(report, "train some sub-networks alone"))
     rows = [
         (f"{macs / 1e6:.2f} M", f"{inherited:.1f} %", f"{alone:.1f} %")
         for macs, inherited, alone in zip(index.macs(compared), agreement.inherited_percent, agreement.alone_percent, strict=True)
     ]
     click.echo()
     print_table(
-        f"Super-network trained in {trained_s:.0f} s: accuracy with inherited weights and trained alone ({_ALONE_STEPS} steps)",
+        f"Super-network trained in {trained_s:.0f} s: accuracy with inherited weights and trained alone ({steps} steps)",
         ("MACs", "inherited", "alone"), rows,
     )  # fmt: skip
     click.echo(f"Kendall tau of the two orders, over {_COMPARED} networks: {agreement.tau:.2f}")
     return evaluator
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = monotonic()
+    work()
+    return monotonic() - start
+
+
+def _affordable(budget: tuple[float, int, int], cost_s: float) -> int:
+    """How many things of ``cost_s`` seconds fit into a budget of (seconds, fewest, most)."""
+    seconds, fewest, most = budget
+    return max(fewest, min(most, int(seconds / cost_s)))
 
 
 def _percent(report: Report, stage: str) -> Callable[[float, str], None]:
@@ -169,8 +184,10 @@ def _search(name: str, fitted: _Fitted, evaluator: SupernetEvaluator, folder: Pa
     objectives = [latency_objective(fitted.predictor), accuracy_objective(evaluator)]
     # A budget that excludes the slower half of the space, to show a constraint at work.
     limit_ms = float(np.median(fitted.table.networks("holdout").latency_ms))
+    probe = sample(SiteIndex.of(evaluator.space), 2, np.random.default_rng([seed, len(name)]))
+    evaluations = _affordable(_SEARCH_BUDGET, _seconds(lambda: evaluator.evaluate(probe)) / len(probe))
     result = pareto_search(
-        evaluator.space, objectives, [f"latency_ms<={limit_ms:.4g}"], evaluations=_EVALUATIONS, seed=seed,
+        evaluator.space, objectives, [f"latency_ms<={limit_ms:.4g}"], evaluations=evaluations, seed=seed,
         progress=progress_teller(report, f"{name} search"),
     )  # fmt: skip
     result.write(_folder(folder, name) / "search")
