@@ -78,7 +78,12 @@ def __getattr__(name: str) -> Any:
 
         return VERSION
     if name in _HOMES:
-        return getattr(import_module(f"layerclock.{_HOMES[name]}"), name)
+        try:
+            return getattr(import_module(f"layerclock.{_HOMES[name]}"), name)
+        except ModuleNotFoundError as error:
+            from layerclock.plugins import missing_package
+
+            raise missing_package(error, f"layerclock.{name}") from error
     raise AttributeError(f"module 'layerclock' has no attribute {name!r}")
 
 

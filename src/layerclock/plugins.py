@@ -16,7 +16,7 @@ from layerclock.interfaces import AccuracyEvaluator, Device, DeviceAdapter, Devi
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["find_devices", "load_evaluator", "load_plugin", "load_space", "open_device", "plugin_names"]
+__all__ = ["find_devices", "load_evaluator", "load_plugin", "load_space", "missing_package", "open_device", "plugin_names"]
 
 # Which extra brings the package that a plug-in needs; used for the hint of MissingExtraError.
 _EXTRAS = {
@@ -49,13 +49,14 @@ def load_plugin(kind: str, name: str) -> Any:
             try:
                 return entry.load()
             except ModuleNotFoundError as error:
-                raise _missing(error, f"{kind[:-1]} {name!r}") from error
+                raise missing_package(error, f"{kind[:-1]} {name!r}") from error
             except (ImportError, AttributeError) as error:
                 raise _broken(error, f"{kind[:-1]} {name!r}") from error
     raise UnknownNameError(kind[:-1], name, plugin_names(kind))
 
 
-def _missing(error: ModuleNotFoundError, purpose: str) -> LayerclockError:
+def missing_package(error: ModuleNotFoundError, purpose: str) -> LayerclockError:
+    """What to raise where an import failed: :class:`MissingExtraError` if one of our extras brings the package."""
     package = (error.name or "").split(".")[0]
     if package in _EXTRAS:
         return MissingExtraError(package, _EXTRAS[package], purpose)
@@ -89,7 +90,7 @@ def _call_with_parameters(kind: str, text: str) -> object:
     try:
         return factory(**arguments)
     except ModuleNotFoundError as error:
-        raise _missing(error, f"{kind[:-1]} {name!r}") from error
+        raise missing_package(error, f"{kind[:-1]} {name!r}") from error
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"{kind[:-1]} {text!r}: {error}") from error
 

@@ -4,6 +4,7 @@ import sys
 import tomllib
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,6 +18,9 @@ from layerclock.errors import (
 )
 from layerclock.interfaces import Device, DeviceAdapter, DeviceOptions, SearchSpace
 from layerclock.plugins import find_devices, load_evaluator, load_plugin, load_space, open_device, plugin_names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
@@ -99,6 +103,24 @@ def test_a_missing_extra_is_named_and_hides_no_other_device(monkeypatch: pytest.
     assert listed["openvino:*"].hint == "pip install 'layerclock[openvino]'"
     assert listed["fake:cpu"].available
     assert listed["onnxruntime:cpu"].available
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "extra"),
+    [("torch", "profile", "export"), ("pyarrow", "read_table", "tables"), ("scipy", "evaluate", "fit")],
+)
+def test_the_public_face_names_a_missing_extra(package: str, name: str, extra: str, run_python: Callable[[str], str]) -> None:
+    said = run_python(f"""
+import sys
+sys.modules[{package!r}] = None
+import layerclock
+try:
+    layerclock.{name}
+except layerclock.LayerclockError as error:
+    print(type(error).__name__, error)
+""")
+    assert said.startswith(f"MissingExtraError layerclock.{name} needs the package {package!r}, which is not installed")
+    assert f"pip install 'layerclock[{extra}]'" in said
 
 
 def test_every_extra_that_a_hint_names_exists_and_brings_the_package() -> None:

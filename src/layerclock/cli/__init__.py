@@ -9,6 +9,7 @@ from importlib import import_module
 import click
 
 from layerclock.errors import LayerclockError
+from layerclock.plugins import missing_package
 from layerclock.version import VERSION
 
 __all__ = ["main"]
@@ -68,6 +69,10 @@ def main(arguments: list[str] | None = None) -> None:
     except LayerclockError as error:
         _show(error, as_json="--json" in words)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        known = missing_package(error, "this command")
+        _show(known, as_json="--json" in words)
+        sys.exit(known.exit_code)
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted: what was measured is kept; the same command goes on from there", err=True)
         sys.exit(130)
