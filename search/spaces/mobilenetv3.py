@@ -143,11 +143,12 @@ class MobileNetV3Space:
     )
 
     def __post_init__(self) -> None:
-        if not (0 < self.width <= 8 and self.resolution >= 32 and self.in_channels > 0 and self.classes > 1):
+        whole = all(isinstance(number, int) for number in (self.resolution, self.in_channels, self.classes))
+        if not (whole and 0 < self.width <= 8 and self.resolution >= 32 and self.in_channels > 0 and self.classes > 1):
             raise ArgumentError(
                 f"space {self.name!r}: width={self.width}, resolution={self.resolution}, in_channels={self.in_channels}, "
                 f"classes={self.classes} is not a network",
-                "width in (0, 8], resolution >= 32, in_channels >= 1, classes >= 2",
+                "width in (0, 8]; whole numbers: resolution >= 32, in_channels >= 1, classes >= 2",
             )
 
     def _scaled(self, channels: int) -> int:

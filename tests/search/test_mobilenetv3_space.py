@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
-import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,16 +15,16 @@ from layerclock.plugins import load_space
 from layerclock.search.spaces.mobilenetv3 import MobileNetV3Space, ofa_mobilenetv3
 from layerclock.space import SiteIndex, sample
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-def test_macs_and_params_equal_those_of_once_for_all() -> None:
+
+def test_macs_and_params_equal_those_of_once_for_all(data_folder: Path) -> None:
     """1,648 configurations with the sizes that another toolkit counted on once-for-all's own networks."""
-    folder = os.environ.get("LAYERCLOCK_DATA")
-    if not folder:
-        pytest.skip("set LAYERCLOCK_DATA to a folder with dynast/*.csv: search results published with IntelLabs/DyNAS-T")
     space = ofa_mobilenetv3()
     index = SiteIndex.of(space)
     rows = []
-    for path in sorted((Path(folder) / "dynast").glob("*.csv")):
+    for path in sorted((data_folder / "dynast").glob("*.csv")):
         with path.open() as file:
             rows += list(csv.DictReader(file))
     assert len(rows) == 1648
@@ -85,7 +84,7 @@ def test_parameters_stand_in_the_name() -> None:
 
 
 def test_impossible_parameters_and_configurations() -> None:
-    for text in ("ofa-mobilenetv3:width=0", "ofa-mobilenetv3:resolution=8", "ofa-mobilenetv3:classes=1"):
+    for text in ("ofa-mobilenetv3:width=0", "ofa-mobilenetv3:resolution=8", "ofa-mobilenetv3:resolution=40.5", "ofa-mobilenetv3:classes=1"):
         with pytest.raises(ArgumentError):
             load_space(text)
     space = MobileNetV3Space("x")
