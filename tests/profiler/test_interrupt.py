@@ -13,6 +13,11 @@ import pytest
 from layerclock.datasets.table import read_table
 
 
+def _heed_interrupts() -> None:
+    # A test run in the background of a script ignores SIGINT, and its children would inherit that.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.usefixtures("fake_folder")  # whose exports are in the cache, so that measuring starts soon
 def test_an_interrupted_profile_goes_on_with_the_same_command(tmp_path: Path) -> None:
     folder = tmp_path / "campaign"
@@ -20,7 +25,7 @@ def test_an_interrupted_profile_goes_on_with_the_same_command(tmp_path: Path) ->
         str(Path(sys.executable).parent / "layerclock"), "profile", "--device", "fake:cpu", "--space",
         "digits-mobilenetv3:width=0.25,resolution=32", "--networks", "14", "--holdout", "8", "--rounds", "16", "-o", str(folder),
     ]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts)
     parts = folder / "parts"
     patience = monotonic() + 120
     while process.poll() is None and monotonic() < patience and (not parts.exists() or len(list(parts.glob("*.parquet"))) < 5):
