@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -92,7 +93,8 @@ class OnnxRuntimeSession:
         self._session: onnxruntime.InferenceSession | None = self._open(device.session_options())
         generator = np.random.default_rng(0)
         self._feed = {value.name: generator.standard_normal(value.shape, dtype=np.float32) for value in self._session.get_inputs()}
-        self._kernels: dict[str, Kernel] = {}
+        self._kernels: tuple[Kernel, ...] = ()
+        self._source = SourceGraph(model.path)
         for _ in range(_WARM_UP_RUNS):
             self.run()
 
@@ -131,32 +133,33 @@ class OnnxRuntimeSession:
             options = self._device.session_options()
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / "profile")
-            if not self._kernels:
-                options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
+            options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
+            # The weights stay out of it: only the graph is read.
+            options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
             session = self._open(options)
             for _ in range(_COLD_PROFILED_RUNS + runs):
                 _infer(session, self._feed)
             events = json.loads(Path(session.end_profiling()).read_text())
             samples = _samples(events, _COLD_PROFILED_RUNS + runs)
-            if not self._kernels:
-                self._kernels = self._describe(samples, events, Path(folder) / "optimised.onnx")
-        order = list(self._kernels)
-        if set(order) != set(samples):
+            described = self._describe(samples, events, Path(folder) / "optimised.onnx")
+        self._kernels = self._kernels or tuple(described.values())
+        name_here = {kernel: name for name, kernel in described.items()}
+        if set(self._kernels) != set(name_here):
             raise DeviceError("ONNX Runtime executed other kernels than before", "measure this network again")
-        matrix = np.array([samples[name][_COLD_PROFILED_RUNS:] for name in order], dtype=np.float64).T * 1e3
-        return KernelTimes(tuple(self._kernels.values()), matrix)
+        columns = [samples[name_here[kernel]][_COLD_PROFILED_RUNS:] for kernel in self._kernels]
+        return KernelTimes(self._kernels, np.array(columns, dtype=np.float64).T * 1e3)
 
     def _describe(self, samples: Mapping[str, list[float]], events: list[dict[str, Any]], optimised: Path) -> dict[str, Kernel]:
-        graph = onnx.load(str(optimised)).graph
+        """The kernels of one session, by the name that it gives them."""
+        graph = onnx.load(str(optimised), load_external_data=False).graph
         producer = {tensor: node.name for node in graph.node for tensor in node.output}
         reader = {tensor: node.name for node in reversed(graph.node) for tensor in node.input}
         nodes = {node.name: node for node in graph.node}
         operation = {_kernel_name(event): event["args"]["op_name"] for event in events if _is_kernel(event)}
-        source = SourceGraph(self._model.path)
         executed = []
         for name in samples:
             node = nodes.get(name)
-            origin = source.find(name.removesuffix("_nchwc"))
+            origin = self._source.find(name.removesuffix("_nchwc"))
             executed.append(
                 Executed(
                     name=name,
@@ -169,7 +172,32 @@ class OnnxRuntimeSession:
                     implementation=_PROVIDER,
                 )
             )
-        return dict(zip(samples, source.kernels(executed, boundaries=producer.keys()), strict=True))
+        kernels = self._source.kernels(executed, boundaries=producer.keys())
+        return {kernel.name: replace(kernel, name=name) for kernel, name in zip(kernels, _lasting_names(executed), strict=True)}
+
+
+def _lasting_names(executed: list[Executed]) -> list[str]:
+    """Names that mean the same in every session.
+
+    ONNX Runtime numbers the reorders that it adds anew in each session, so that one name stands for another kernel in the
+    next. They are named here after the kernels between which they stand.
+    """
+    by_name = {kernel.name: kernel for kernel in executed}
+
+    def settled(name: str, direction: str) -> str:
+        while name in by_name and not by_name[name].operators:
+            name = getattr(by_name[name], direction)
+        return name
+
+    used: Counter[str] = Counter()
+    names = []
+    for kernel in executed:
+        name = kernel.name
+        if not kernel.operators:
+            name = f"{kernel.op}({settled(kernel.feeder, 'feeder')} -> {settled(kernel.reader, 'reader')})"
+        used[name] += 1
+        names.append(name if used[name] == 1 else f"{name}#{used[name]}")
+    return names
 
 
 def _infer(session: onnxruntime.InferenceSession, feed: Mapping[str, npt.NDArray[Any]]) -> list[Any]:

@@ -72,23 +72,24 @@ def profile(
     index = SiteIndex.of(space)
     plan = plan or make_plan(index, networks, holdout, seed)
     store = CampaignFolder(Path(folder))
-    record = store.start(
-        CampaignRecord(
-            space=space.name,
-            space_digest=index.digest,
-            target=device.target,
-            profiled=tuple(map(tuple, plan.profiled.tolist())),
-            holdout=tuple(map(tuple, plan.holdout.tolist())),
-            rounds=rounds,
-            runs=runs,
-            command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            started_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+    with store.lock():
+        record = store.start(
+            CampaignRecord(
+                space=space.name,
+                space_digest=index.digest,
+                target=device.target,
+                profiled=tuple(map(tuple, plan.profiled.tolist())),
+                holdout=tuple(map(tuple, plan.holdout.tolist())),
+                rounds=rounds,
+                runs=runs,
+                command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+                started_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+            )
         )
-    )
-    _Campaign(device, space, store, record, progress or (lambda _: None)).measure()
-    table = summarise(store, index)
-    table.write(store.table_path)
-    return table
+        _Campaign(device, space, store, record, progress or (lambda _: None)).measure()
+        table = summarise(store, index)
+        table.write(store.table_path)
+        return table
 
 
 class _Campaign:

@@ -6,7 +6,9 @@ round. Parts appear whole or not at all, so that a campaign can be stopped at an
 
 from __future__ import annotations
 
+import fcntl
 import json
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +82,8 @@ class CampaignFolder:
         make_folder(self.path / "parts")
         file = self.path / "campaign.json"
         if not file.exists():
+            if any((self.path / "parts").iterdir()):
+                raise CampaignError(f"{self.path} holds parts but no campaign.json to say of what", "choose another folder with -o")
             text = json.dumps({"format": _FORMAT, **asdict(record)}, indent=1)
             write_atomically(file, lambda draft: draft.write_text(text))
             return record
@@ -93,6 +97,22 @@ class CampaignFolder:
                 f"{self.path} holds another campaign: it differs in {', '.join(changed[:4])}", "choose another folder with -o"
             )
         return present
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from measuring into this folder; the lock ends with the process, however it ends.
+
+        Raises :class:`CampaignError` if another one holds it.
+        """
+        make_folder(self.path)
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise CampaignError(
+                    f"another process is measuring into {self.path}", "wait for it, or choose another folder with -o"
+                ) from error
+            yield
 
     def record(self) -> CampaignRecord:
         """The campaign of this folder. Raises :class:`CampaignError` if there is none or it cannot be read."""
@@ -123,7 +143,9 @@ class CampaignFolder:
         if measurement.kernels is not None:
             for kernel, samples in zip(measurement.kernels.kernels, measurement.kernels.samples_ns.T, strict=True):
                 rows.append({"kind": "kernel", "kernel": json.dumps(asdict(kernel)), "samples_ns": samples.tolist()})
-        table = pa.Table.from_pylist(rows, schema=_PART_SCHEMA).replace_schema_metadata({"failure": measurement.failure})
+        table = pa.Table.from_pylist(rows, schema=_PART_SCHEMA).replace_schema_metadata(
+            {"failure": measurement.failure, "network": str(measurement.network), "round": str(measurement.round)}
+        )
         write_atomically(self._part(measurement.network, measurement.round), lambda draft: pq.write_table(table, draft))
 
     def measurements(self) -> Iterator[Measurement]:
@@ -133,7 +155,10 @@ class CampaignFolder:
                 table = pq.read_table(path)
                 rows = table.to_pylist()
                 network, round_number = map(int, path.stem.split("-"))
-                failure = (table.schema.metadata or {}).get(b"failure", b"").decode()
+                written = table.schema.metadata or {}
+                if (int(written[b"network"]), int(written[b"round"])) != (network, round_number):
+                    raise ValueError("it holds another network or round than its name says")
+                failure = written[b"failure"].decode()
                 kernels = [row for row in rows if row["kind"] == "kernel"]
                 times = None
                 if kernels:

@@ -85,6 +85,11 @@ def pareto_search(
     index = SiteIndex.of(space)
     measures = _checked_measures(index, objectives, metrics)
     names = [measured.name for measured in measures]
+    foreign = [measured.name for measured in measures if measured.space_digest not in ("", index.digest)]
+    if foreign:
+        raise ArgumentError(
+            f"the objective {foreign[0]!r} is for networks of another space than {space.name!r}", "fit a predictor for this space"
+        )
     limits = tuple(Constraint.parse(str(constraint), names) for constraint in constraints)
     population = max(10, min(50, evaluations // 10)) if population is None else population
     if evaluations < 1 or population < 2 or seed < 0:

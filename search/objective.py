@@ -44,6 +44,7 @@ class Objective:
     ``evaluate`` takes canonical genomes int64[N, G] and returns float64[N]; NaN says that a network could not be
     evaluated. ``cheap`` objectives (a predictor, an exact count) are evaluated before the others, so that a network
     which violates a constraint on one of them costs nothing more. ``unit`` is for names that do not end with it.
+    ``space_digest``, where given, is the :attr:`SiteIndex.digest` of the only space whose genomes it understands.
     Raises :class:`ArgumentError` for a name that could not stand in a constraint.
     """
 
@@ -52,6 +53,7 @@ class Objective:
     maximise: bool = False
     unit: str = ""
     cheap: bool = False
+    space_digest: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(_NAME, self.name):
@@ -70,7 +72,8 @@ def latency_objective(predictor: Predictor, name: str = "latency_ms") -> Objecti
     def evaluate(genomes: GenomeArray) -> FloatArray:
         return predictor.predict(genomes).latency_ms
 
-    return Objective(name, evaluate, unit="ms", cheap=True)
+    card = getattr(predictor, "card", None)  # predictors of third parties need none
+    return Objective(name, evaluate, unit="ms", cheap=True, space_digest=getattr(card, "space_digest", ""))
 
 
 def accuracy_objective(evaluator: AccuracyEvaluator, cheap: bool = False) -> Objective:

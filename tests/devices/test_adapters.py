@@ -211,3 +211,11 @@ def test_more_runs_are_more_rows_of_the_same_kernels(name: str, tiny_model: Mode
     first, second = session.kernel_times(1), session.kernel_times(5)
     assert first.kernels == second.kernels
     assert (len(first.samples_ns), len(second.samples_ns)) == (1, 5)
+
+
+def test_onnxruntime_s_kernels_have_the_same_names_in_every_session(tiny_model: ModelFile) -> None:
+    """It numbers its reorders anew in each session; a campaign that goes on in another process must not notice."""
+    first, second = (open_device("onnxruntime:cpu").load(tiny_model).kernel_times(1).kernels for _ in range(2))
+    assert set(first) == set(second)
+    assert any("Reorder" in kernel.op for kernel in first)
+    assert not any("token" in kernel.name for kernel in first)

@@ -4,7 +4,7 @@
 same content as JSON that no code of this project reads back. ``predictor-format-1``: a layer-wise predictor, and what it
 answered. A new schema or format gets files of its own: add them here, keep the old ones.
 
-    LAYERCLOCK_CACHE=/tmp/cache python tests/golden/make_golden.py
+    LAYERCLOCK_CACHE=FOLDER python tests/golden/make_golden.py
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -138,3 +139,29 @@ def test_a_folder_without_a_campaign_or_that_cannot_be_is_a_clear_error(tmp_path
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot make the folder"):
         CampaignFolder(tmp_path / "file").start(RECORD)
+
+
+def test_two_processes_cannot_measure_into_one_folder(tmp_path: Path) -> None:
+    folder = CampaignFolder(tmp_path / "x")
+    with folder.lock(), pytest.raises(CampaignError, match="another process"), CampaignFolder(tmp_path / "x").lock():
+        pass
+    with folder.lock():  # free again
+        pass
+
+
+def test_parts_without_their_campaign_are_not_adopted(fake_folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(fake_folder, copy)
+    record = CampaignFolder(copy).record()
+    (copy / "campaign.json").unlink()
+    with pytest.raises(CampaignError, match="no campaign"):
+        CampaignFolder(copy).start(record)
+
+
+def test_a_part_under_another_name_is_refused(fake_folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(fake_folder, copy)
+    parts = sorted((copy / "parts").glob("*.parquet"))
+    shutil.copy(parts[0], parts[-1])
+    with pytest.raises(CampaignError, match="another network or round"):
+        list(CampaignFolder(copy).measurements())

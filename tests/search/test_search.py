@@ -386,3 +386,10 @@ def test_without_pymoo_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "pymoo.algorithms.moo.nsga2", None)
     with pytest.raises(MissingExtraError, match=r"NSGA-II needs the package 'pymoo'.*layerclock\[search\]"):
         pareto_search(TINY, [macs_objective(TINY_INDEX)])
+
+
+def test_an_objective_of_another_space_is_refused() -> None:
+    space = ofa_mobilenetv3()
+    foreign = Objective("latency_ms", lambda genomes: np.zeros(len(genomes)), space_digest="of another space")
+    with pytest.raises(ArgumentError, match="latency_ms"):
+        pareto_search(space, [foreign, params_objective(SiteIndex.of(space))], evaluations=4)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 @click.option(
     "--config", "configs", multiple=True, metavar="JSON", help='Chosen values by gene, such as {"stage1.depth": 3}; may be repeated.'
 )
-@click.option("--random", "number", default=0, help="So many random genomes.")
-@click.option("--seed", default=0, show_default=True, help="Seed of --random.")
+@click.option("--random", "number", type=click.IntRange(min=0), default=0, help="So many random genomes.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of --random.")
 @json_option
 def command(predictor_path: Path, genomes: tuple[str, ...], configs: tuple[str, ...], number: int, seed: int, as_json: bool) -> None:
     """Predict the latency of networks of the predictor's space.

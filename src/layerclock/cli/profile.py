@@ -10,6 +10,7 @@ from layerclock.cli.output import json_option, print_json, print_table, progress
 from layerclock.errors import ArgumentError, TooNoisyError
 from layerclock.interfaces import DeviceOptions
 from layerclock.plugins import load_space, open_device
+from layerclock.space import SiteIndex
 
 
 @click.command("profile")
@@ -24,8 +25,14 @@ from layerclock.plugins import load_space, open_device
 @click.option("--batch", default=1, show_default=True, help="Batch of the exported networks.")
 @click.option("--precision", default="float32", show_default=True, help="Element type that the runtime computes in.")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="A session option of the runtime; may be repeated.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the choice of networks.")
-@click.option("--max-noise", default=0.1, show_default=True, help="Exit with 3 if the relative noise floor is above this.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the choice of networks.")
+@click.option(
+    "--max-noise",
+    type=click.FloatRange(min=0),
+    default=0.1,
+    show_default=True,
+    help="Exit with 3 if the relative noise floor is above this.",
+)
 @json_option
 @quiet_option
 def command(
@@ -50,10 +57,13 @@ def command(
         table = profile(device, space, folder, networks=networks, holdout=holdout, rounds=rounds, runs=runs, seed=seed, progress=tell)
     path = folder / "table.parquet"
     counts = {level: table.level(level).num_rows for level in ("layer", "kernel", "network")}
+    distinct = len(SiteIndex.of(space).vocabulary)
+    covered = f"{counts['layer'] / distinct:.0%}" + ("" if counts["layer"] == distinct else ": profile more networks")
     failed = table.level("network")["status"].to_pylist().count("failed")
     if as_json:
         print_json(
-            {"table": str(path), "target": str(table.target), "rows": counts, "failed_networks": failed, "noise_floor": table.noise_floor,
+            {"table": str(path), "target": str(table.target), "rows": counts, "layers_of_the_space": distinct,
+             "failed_networks": failed, "noise_floor": table.noise_floor,
              "additivity": dict(table.additivity)}
         )  # fmt: skip
     else:
@@ -62,6 +72,7 @@ def command(
             ("", ""),
             [
                 *((f"{level}s", str(count)) for level, count in counts.items()),
+                ("of the space's layers", covered),
                 ("networks that failed", str(failed)),
                 ("noise floor", f"{table.noise_floor:.2%}"),
                 ("layer sum / end to end", f"{table.additivity['median']:.3f}"),

@@ -67,14 +67,15 @@ def command(
 
 def result_rows(result: SearchResult) -> tuple[list[str], list[list[str]]]:
     """Columns and rows of the Pareto set for people: objective values, then depths or whatever genes are few."""
-    columns = [objective.name for objective in result.objectives] + ["macs", "params"]
+    columns = [objective.name for objective in result.objectives]
     front = result.pareto()
-    macs, params = result.index.macs(result.genomes[front]), result.index.params(result.genomes[front])
+    sizes = {"macs": result.index.macs(result.genomes[front]), "params": result.index.params(result.genomes[front])}
+    beside = [name for name in sizes if name not in columns]
     rows = []
     for position, number in enumerate(front):
         values = [f"{value:.4g}" for value in result.values[number]]
-        rows.append([*values, f"{macs[position] / 1e6:.2f} M", f"{params[position] / 1e6:.3f} M"])
-    return columns, rows
+        rows.append([*values, *(f"{sizes[name][position] / 1e6:.3f} M" for name in beside)])
+    return columns + beside, rows
 
 
 def progress_teller(report: Report, label: str) -> Callable[[SearchResult], None]:
