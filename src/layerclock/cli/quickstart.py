@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
 from time import monotonic
 from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 
+from layerclock.atomic import make_folder
 from layerclock.cli.output import Report, print_table, progress_bar, quiet_option
 from layerclock.cli.search import progress_teller
 from layerclock.errors import DeviceUnavailableError
@@ -61,7 +63,7 @@ def command(folder: Path, train_seconds: float, threads: int, seed: int, quiet: 
     Example: layerclock quickstart -o runs/quickstart
     """
     start = monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     _list_devices()
     with progress_bar(quiet) as report:
         evaluator = _train(folder, train_seconds, seed, report)
@@ -204,8 +206,11 @@ def _measure_front(
     front = result.pareto()
     front = front[np.unique(np.linspace(0, len(front) - 1, _MEASURED_FRONT).astype(int))]
     genomes = result.genomes[front]
+    measured_again = _folder(folder, name) / "front"
+    # The search was made anew, and an earlier quickstart's front is another one: a campaign would refuse its folder.
+    rmtree(measured_again, ignore_errors=True)
     table = profile(
-        open_device(name, DeviceOptions(threads=threads)), evaluator.space, _folder(folder, name) / "front", rounds=_ROUNDS, runs=_RUNS,
+        open_device(name, DeviceOptions(threads=threads)), evaluator.space, measured_again, rounds=_ROUNDS, runs=_RUNS,
         plan=Plan(genomes, genomes[:0]), progress=lambda p: report(f"{name} front: {p.stage}", p.done, p.total, p.left_s),
     )  # fmt: skip
     measured = dict(zip(map(tuple, table.networks().genomes.tolist()), table.networks().latency_ms, strict=True))
