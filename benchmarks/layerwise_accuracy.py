@@ -20,7 +20,7 @@ from report import finish
 import layerclock as lc
 
 if TYPE_CHECKING:
-    from layerclock.profiler.campaign import Progress
+    from layerclock.profiler.sitting import Progress
 
 DEVICES = ("onnxruntime:cpu", "openvino:CPU")
 

@@ -56,7 +56,10 @@ class NetworkTimes:
 class LatencyTable:
     """Rows in the columns of :mod:`layerclock.datasets.schema`, with what stands in the footer.
 
-    ``additivity`` compares, for the profiled networks, the sum of a network's layer rows with its end-to-end time.
+    ``additivity`` compares, for the profiled networks, the sum of a network's layer rows with its end-to-end time;
+    ``interference`` holds what was seen to disturb the machine (:meth:`layerclock.profiler.observations.Observed.interference`);
+    ``coverage`` how many of the space's layers were measured; ``ceilings``, where they were measured, the device's best
+    flops_per_s and bytes_per_s.
     """
 
     rows: pa.Table
@@ -65,6 +68,9 @@ class LatencyTable:
     space_digest: str
     provenance: Provenance
     additivity: Mapping[str, float] = field(default_factory=dict)
+    interference: Mapping[str, float] = field(default_factory=dict)
+    coverage: Mapping[str, float] = field(default_factory=dict)
+    ceilings: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.rows.schema.names != SCHEMA.names:
@@ -78,7 +84,7 @@ class LatencyTable:
     @classmethod
     def from_rows(
         cls, rows: Sequence[Mapping[str, Any]], target: Target, space: str, space_digest: str, provenance: Provenance,
-        additivity: Mapping[str, float],
+        additivity: Mapping[str, float], interference: Mapping[str, float] | None = None, coverage: Mapping[str, float] | None = None,
     ) -> LatencyTable:  # fmt: skip
         """A table of one target; the columns that follow from the target are filled in here."""
         constant = {
@@ -91,7 +97,7 @@ class LatencyTable:
             "affinity": provenance.conditions.get("affinity", ""),
         }
         table = pa.Table.from_pylist([{**row, **constant} for row in rows], schema=SCHEMA)
-        return cls(table, {target.id: target}, space, space_digest, provenance, additivity)
+        return cls(table, {target.id: target}, space, space_digest, provenance, additivity, interference or {}, coverage or {})
 
     def __len__(self) -> int:
         return int(self.rows.num_rows)
@@ -154,6 +160,9 @@ class LatencyTable:
             "targets": [asdict(target) for target in self.targets.values()],
             "provenance": asdict(self.provenance),
             "additivity": dict(self.additivity),
+            "interference": dict(self.interference),
+            "coverage": dict(self.coverage),
+            "ceilings": dict(self.ceilings),
             "content_hash": self.content_hash,
         }
         rows = self.rows.replace_schema_metadata({FOOTER_KEY: json.dumps(footer)})
@@ -188,6 +197,9 @@ def read_table(path: Path | str) -> LatencyTable:
             str(footer["space_digest"]),
             Provenance(**footer["provenance"]),
             footer["additivity"],
+            footer["interference"],
+            footer["coverage"],
+            footer["ceilings"],
         )
         written_hash = footer["content_hash"]
     except KeyError as error:

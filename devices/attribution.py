@@ -12,11 +12,14 @@ A runtime fuses operators of the exported model into kernels and adds kernels of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # what onnx.load raises on a damaged file
 
+from layerclock.devices.counts import macs as count_macs
 from layerclock.errors import DeviceError
 from layerclock.network import AttributeValue, Kernel, TensorSpec
 
@@ -24,9 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
-__all__ = ["Executed", "SourceGraph"]
+__all__ = ["ANCHORS", "Executed", "SourceGraph"]
 
-_ANCHORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", "QLinearConv", "QLinearMatMul", "ConvInteger"})
+# Operators that a layer is about; the rest of a fused kernel follows from them.
+ANCHORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", "QLinearConv", "QLinearMatMul", "ConvInteger"})
 _KEPT_ATTRIBUTES = ("kernel_shape", "strides", "group", "dilations")
 
 
@@ -53,7 +57,7 @@ class SourceGraph:
 
     def __init__(self, path: Path) -> None:
         try:
-            model = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
+            model = onnx.shape_inference.infer_shapes(onnx.load(str(path)), data_prop=True)
         except (OSError, ValueError, DecodeError) as error:
             raise DeviceError(f"cannot read the model {path}: {error}", "export it again") from error
         graph = model.graph
@@ -63,15 +67,49 @@ class SourceGraph:
         self.shapes: dict[str, TensorSpec] = {}
         for value in (*graph.input, *graph.value_info, *graph.output):
             kind = value.type.tensor_type
-            shape = tuple(int(dimension.dim_value) for dimension in kind.shape.dim)
-            self.shapes[value.name] = TensorSpec(shape, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name)
+            # A tensor of unknown shape is left out: whoever needs it must notice.
+            if kind.HasField("shape") and all(axis.HasField("dim_value") for axis in kind.shape.dim):
+                shape = tuple(int(axis.dim_value) for axis in kind.shape.dim)
+                self.shapes[value.name] = TensorSpec(shape, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name)
         for weights in graph.initializer:
             self.shapes[weights.name] = TensorSpec(tuple(weights.dims), onnx.helper.tensor_dtype_to_np_dtype(weights.data_type).name)
         self.weights = {weights.name for weights in graph.initializer}
+        self.outputs = {value.name for value in graph.output}
+        self.inputs = [value.name for value in graph.input if value.name not in self.weights]
 
     def find(self, name: str) -> str:
-        """The node that ``name`` (of a node or of a tensor it makes) stands for, or an empty string."""
-        return name if name in self.nodes else self.producer.get(name, "")
+        """The node that ``name`` stands for, or an empty string.
+
+        It may be the name of a node, of a tensor that one makes, or of a part of a node that a runtime took to pieces and
+        named after it (OpenVINO's ``<node>/WithoutBiases``).
+        """
+        if name in self.nodes or name in self.producer:
+            return name if name in self.nodes else self.producer[name]
+        whole = name
+        while "/" in whole:
+            whole = whole.rpartition("/")[0]
+            if whole in self.nodes:
+                return whole
+        return ""
+
+    def is_parameter(self, tensor: str) -> bool:
+        """Whether it is a trained weight, rather than a shape or an index that the graph needs."""
+        return tensor in self.weights and "float" in self.shapes[tensor].dtype
+
+    def macs(self, name: str) -> int | None:
+        """Multiply-accumulates of one node; None where they cannot be known."""
+        return count_macs(self.nodes[name], self.shapes)
+
+    def example_inputs(self) -> dict[str, npt.NDArray[Any]]:
+        """Fixed pseudo-random inputs by name: normal numbers, or zeros and ones where the type is whole or logical."""
+        generator = np.random.default_rng(0)
+        examples: dict[str, npt.NDArray[Any]] = {}
+        for name in self.inputs:
+            spec = self.shapes[name]
+            floating = "float" in spec.dtype
+            values = generator.standard_normal(spec.shape, dtype=np.float32) if floating else generator.integers(0, 2, spec.shape)
+            examples[name] = np.asarray(values, dtype=np.dtype(spec.dtype))
+        return examples
 
     def kernels(self, executed: Sequence[Executed], boundaries: Collection[str] = ()) -> tuple[Kernel, ...]:
         """The executed kernels with their operators, shapes and layer, in the given order.
@@ -114,13 +152,15 @@ class SourceGraph:
         while pending:
             for tensor in self.nodes[pending.pop()].input:
                 before = self.producer.get(tensor, "")
-                if before and tensor not in boundaries and before not in owner and before.split("/")[0] == site:
+                # Where the runtime does not tell which tensors it keeps, fusion is taken to end at the layer's edge.
+                inside = tensor not in boundaries if boundaries else before.split("/")[0] == site
+                if before and before not in owner and inside:
                     owner[before] = kernel
                     claimed[kernel].append(before)
                     pending.append(before)
 
     def _anchor(self, operators: Sequence[str]) -> str:
-        return next((name for name in operators if self.nodes[name].op_type in _ANCHORS), operators[0])
+        return next((name for name in operators if self.nodes[name].op_type in ANCHORS), operators[0])
 
     @staticmethod
     def _neighbour_site(kernel: Executed, by_name: dict[str, Executed], sites: dict[str, str]) -> str:
@@ -143,6 +183,7 @@ class SourceGraph:
         attributes: tuple[tuple[str, AttributeValue], ...] = ()
         if operators:
             attributes = tuple(_attributes(self.nodes[self._anchor(operators)]))
+        counts = [self.macs(name) for name in operators]
         return Kernel(
             name=kernel.name,
             op=kernel.op,
@@ -153,6 +194,7 @@ class SourceGraph:
             attributes=attributes,
             layout=kernel.layout,
             implementation=kernel.implementation,
+            macs=None if None in counts else sum(count for count in counts if count is not None),
         )
 
     def _specs(self, tensors: Iterable[str]) -> tuple[TensorSpec, ...]:

@@ -54,11 +54,13 @@ def check_device(device: Device, model: ModelFile) -> list[Finding]:
 
 
 def _check_kernels(session: Session, model: ModelFile) -> list[Finding]:
-    first, second = session.kernel_times(_RUNS), session.kernel_times(_RUNS)
+    marks: list[int] = []
+    first, second = session.kernel_times(_RUNS, lambda: marks.append(0)), session.kernel_times(_RUNS)
     shape = first.samples_ns.shape
     covered = {kernel.site for kernel in first.kernels}
     return [
         Finding("kernel_times(n) has n runs of every kernel", shape == (_RUNS, len(first.kernels)), str(shape)),
+        Finding("kernel_times(n) calls mark() before every run and after the last", len(marks) == _RUNS + 1, f"{len(marks)} calls"),
         Finding("the kernels are the same in every call", first.kernels == second.kernels),
         Finding(
             "kernel times are finite and above zero together", bool(np.isfinite(first.samples_ns).all() and first.samples_ns.sum() > 0)

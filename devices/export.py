@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import os
 import tempfile
 import warnings
 from collections import Counter
@@ -21,6 +20,7 @@ import numpy.typing as npt
 import onnx
 import torch
 
+from layerclock.devices.cache import cache_folder
 from layerclock.errors import DeviceError, OutputError, SpaceError
 from layerclock.interfaces import ModelFile
 from layerclock.space import SiteIndex
@@ -28,19 +28,11 @@ from layerclock.space import SiteIndex
 if TYPE_CHECKING:
     from layerclock.interfaces import SearchSpace
 
-__all__ = ["Exporter", "cache_folder", "calibrate_normalisation", "export_network"]
+__all__ = ["Exporter", "calibrate_normalisation", "export_network"]
 
 # Part of the cache key: raise it when the exported file changes for the same network.
 EXPORT_VERSION = 1
 OPSET = 17
-
-
-def cache_folder() -> Path:
-    """Where exported networks are kept: ``$LAYERCLOCK_CACHE``, else the user's cache folder."""
-    chosen = os.environ.get("LAYERCLOCK_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "layerclock"
 
 
 def calibrate_normalisation(network: torch.nn.Module, batches: list[torch.Tensor]) -> None:

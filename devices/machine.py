@@ -1,22 +1,24 @@
-"""Facts about this machine: what identifies the hardware, and under which conditions it runs."""
+"""Facts about this machine: what identifies the hardware, under which conditions it runs, and what disturbs it."""
 
 from __future__ import annotations
 
 import os
 import platform
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["conditions", "cpu_fingerprint"]
+__all__ = ["Disturbance", "available_memory_bytes", "conditions", "cpu_fingerprint", "peak_resident_bytes"]
 
 # Instruction sets that CPU runtimes choose their kernels by; the rest of the flags only lengthens the fingerprint.
 _FLAGS = (
     "sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16",
     "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "fphp", "asimdhp", "sve", "sve2", "i8mm", "bf16",
 )  # fmt: skip
+_CGROUP = Path("/sys/fs/cgroup")
 
 
-def _read(path: str) -> str:
+def _read(path: Path | str) -> str:
     try:
         return Path(path).read_text().strip()
     except OSError:
@@ -49,7 +51,7 @@ def cpu_fingerprint() -> tuple[tuple[str, str], ...]:
 def _caches() -> list[str]:
     caches = []
     for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
-        level, kind, size = (_read(str(index / name)) for name in ("level", "type", "size"))
+        level, kind, size = (_read(index / name) for name in ("level", "type", "size"))
         if size:
             caches.append(f"L{level}{'' if kind == 'Unified' else kind[:1].lower()}={size}")
     return caches
@@ -64,7 +66,76 @@ def conditions() -> dict[str, str]:
         "cpus_usable": str(len(usable) or os.cpu_count() or ""),
         "affinity": ",".join(map(str, usable)),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "cgroup_cpu_max": _read("/sys/fs/cgroup/cpu.max"),
+        "turbo_off": _read("/sys/devices/system/cpu/intel_pstate/no_turbo"),
+        "cgroup_cpu_max": _read(_CGROUP / "cpu.max") or _read(_CGROUP / "cpu/cpu.cfs_quota_us"),
         "load_average": " ".join(f"{load:.2f}" for load in os.getloadavg()),
     }
     return {name: value for name, value in facts.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class Disturbance:
+    """Readings of the whole machine; what it does not tell is None, never zero.
+
+    ``steal_s``: processor time that the hypervisor gave to others; ``throttled_s``: time that the control group was held
+    back by its quota; ``frequency_mhz`` and ``temperature_c`` of the moment (the highest over the processors).
+    """
+
+    steal_s: float | None = None
+    throttled_s: float | None = None
+    frequency_mhz: float | None = None
+    temperature_c: float | None = None
+
+    @classmethod
+    def now(cls) -> Disturbance:
+        """The present readings."""
+        return cls(_steal_s(), _throttled_s(), _frequency_mhz(), _temperature_c())
+
+    def since(self, earlier: Disturbance) -> dict[str, float]:
+        """Counters as the growth since ``earlier``, momentary readings as they are; unknown ones are left out."""
+        now, before = asdict(self), asdict(earlier)
+        grown = {name: now[name] - before[name] for name in ("steal_s", "throttled_s") if None not in (now[name], before[name])}
+        return grown | {name: now[name] for name in ("frequency_mhz", "temperature_c") if now[name] is not None}
+
+
+def _steal_s() -> float | None:
+    fields = _read("/proc/stat").split("\n", 1)[0].split()
+    return int(fields[8]) / os.sysconf("SC_CLK_TCK") if len(fields) > 8 else None
+
+
+def _throttled_s() -> float | None:
+    for file, unit in ((_CGROUP / "cpu.stat", {"throttled_usec": 1e-6}), (_CGROUP / "cpu/cpu.stat", {"throttled_time": 1e-9})):
+        for line in _read(file).splitlines():
+            name, _, value = line.partition(" ")
+            if name in unit:
+                return int(value) * unit[name]
+    return None
+
+
+def _highest(files: list[Path], scale: float) -> float | None:
+    values = [float(text) * scale for text in map(_read, files) if text.lstrip("-").isdigit()]
+    return max(values) if values else None
+
+
+def _frequency_mhz() -> float | None:
+    return _highest(list(Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq")), 1e-3)
+
+
+def _temperature_c() -> float | None:
+    return _highest(list(Path("/sys/class/thermal").glob("thermal_zone*/temp")), 1e-3)
+
+
+def available_memory_bytes() -> int | None:
+    """Memory that new processes can take without swapping, within the control group; None where nobody tells."""
+    found = [int(line.split()[1]) * 1024 for line in _read("/proc/meminfo").splitlines() if line.startswith("MemAvailable:")]
+    for limit, usage in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+        texts = [_read(_CGROUP / name) for name in (limit, usage)]
+        if all(text.isdigit() for text in texts):
+            found.append(max(0, int(texts[0]) - int(texts[1])))
+    return min(found) if found else None
+
+
+def peak_resident_bytes() -> int | None:
+    """The most memory that this process ever held; None where the system does not tell."""
+    found = [int(line.split()[1]) * 1024 for line in _read("/proc/self/status").splitlines() if line.startswith("VmHWM:")]
+    return found[0] if found else None

@@ -1,7 +1,8 @@
 """A campaign's folder: what was asked for, and every measurement as a small file of its own.
 
 ``campaign.json`` says what is measured; ``parts/<network>-<round>.parquet`` holds one network's raw samples of one
-round. Parts appear whole or not at all, so that a campaign can be stopped at any moment and goes on where it was.
+round, with what was seen of the machine around each run. Parts appear whole or not at all, so that a campaign can be
+stopped at any moment and goes on where it was.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -21,15 +21,16 @@ from layerclock.atomic import make_folder, write_atomically
 from layerclock.errors import CampaignError
 from layerclock.interfaces import KernelTimes
 from layerclock.network import Kernel, TensorSpec
+from layerclock.profiler.measurement import Measurement, Watched
 from layerclock.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["CampaignFolder", "CampaignRecord", "Measurement"]
+__all__ = ["CampaignFolder", "CampaignRecord", "Done"]
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,6 @@ class CampaignRecord:
     target: Target
     profiled: tuple[tuple[int, ...], ...]
     holdout: tuple[tuple[int, ...], ...]
-    rounds: int
     runs: int
     command: str
     started_utc: str
@@ -51,16 +51,19 @@ class CampaignRecord:
         """Profiled networks first, then the held-out ones; their position is the network's number."""
         return self.profiled + self.holdout
 
+    def loading_order(self) -> list[int]:
+        """The networks' numbers, the held-out ones spread evenly between the profiled ones."""
+        place = [(position + 0.5) / len(role) for role in (self.profiled, self.holdout) for position in range(len(role))]
+        return sorted(range(len(place)), key=place.__getitem__)
 
-@dataclass(frozen=True)
-class Measurement:
-    """Raw samples of one network in one round; ``kernels`` is absent for a held-out network."""
 
-    network: int
-    round: int
-    end_to_end_ns: npt.NDArray[np.float64]
-    kernels: KernelTimes | None = None
-    failure: str = ""
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a folder holds already: the rounds of each network, the networks that failed, and the seconds spent so far."""
+
+    rounds: Mapping[int, frozenset[int]]
+    failed: frozenset[int]
+    spent_s: float
 
 
 class CampaignFolder:
@@ -68,6 +71,11 @@ class CampaignFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    @property
+    def log(self) -> Path:
+        """What the runtimes said while they measured."""
+        return self.path / "runtime.log"
 
     @property
     def table_path(self) -> Path:
@@ -112,6 +120,8 @@ class CampaignFolder:
                 raise CampaignError(
                     f"another process is measuring into {self.path}", "wait for it, or choose another folder with -o"
                 ) from error
+            for draft in (self.path / "parts").glob(".*"):  # left by a process that was killed while it wrote
+                draft.unlink(missing_ok=True)
             yield
 
     def record(self) -> CampaignRecord:
@@ -133,45 +143,111 @@ class CampaignFolder:
     def _part(self, network: int, round_number: int) -> Path:
         return self.path / "parts" / f"{network:05d}-{round_number:03d}.parquet"
 
-    def has(self, network: int, round_number: int) -> bool:
-        """Whether this network was measured in this round (or failed for good)."""
-        return self._part(network, round_number).exists()
+    def _parts(self) -> Iterator[tuple[Path, int, int]]:
+        """Each part with its network and round, in order. Raises :class:`CampaignError` for a name that is none."""
+        for path in sorted((self.path / "parts").glob("*.parquet")):
+            try:
+                network, round_number = map(int, path.stem.split("-"))
+            except ValueError as error:
+                raise CampaignError(f"{path} is no part of this campaign", "delete this file and run the same command again") from error
+            yield path, network, round_number
 
-    def add(self, measurement: Measurement) -> None:
-        """Write one measurement. Raises :class:`~layerclock.errors.OutputError` if the disk refuses."""
-        rows = [{"kind": "end_to_end", "samples_ns": measurement.end_to_end_ns.tolist()}]
-        if measurement.kernels is not None:
+    def done(self) -> Done:
+        """What was measured so far, from the footers of the parts. Raises :class:`CampaignError` on a damaged one."""
+        rounds: dict[int, set[int]] = {}
+        failed = set()
+        sittings: dict[str, float] = {}
+        for path, network, round_number in self._parts():
+            with _naming(path):
+                written = _footer(pq.read_schema(path), network, round_number)
+                rounds.setdefault(network, set()).add(round_number)
+                if written["failure"]:
+                    failed.add(network)
+                sittings[written["sitting"]] = max(sittings.get(written["sitting"], 0.0), float(written["sitting_s"]))
+        return Done({network: frozenset(seen) for network, seen in rounds.items()}, frozenset(failed), sum(sittings.values()))
+
+    def add(self, measurement: Measurement, sitting: str = "", sitting_s: float = 0.0) -> None:
+        """Write one measurement; ``sitting`` names the process that measures, ``sitting_s`` is its age in seconds.
+
+        Raises :class:`~layerclock.errors.OutputError` if the disk refuses.
+        """
+        rows: list[dict[str, Any]] = [
+            {"kind": "warm_up", "samples_ns": measurement.warm_up_ns},
+            {"kind": "end_to_end", "samples_ns": measurement.end_to_end_ns, **_written(measurement.watched)},
+        ]
+        if measurement.kernels is not None and measurement.kernels_watched is not None:
+            rows.append({"kind": "counted", **_written(measurement.kernels_watched)})
             for kernel, samples in zip(measurement.kernels.kernels, measurement.kernels.samples_ns.T, strict=True):
-                rows.append({"kind": "kernel", "kernel": json.dumps(asdict(kernel)), "samples_ns": samples.tolist()})
-        table = pa.Table.from_pylist(rows, schema=_PART_SCHEMA).replace_schema_metadata(
-            {"failure": measurement.failure, "network": str(measurement.network), "round": str(measurement.round)}
-        )
+                rows.append({"kind": "kernel", "kernel": json.dumps(asdict(kernel)), "samples_ns": samples})
+        footer = {
+            "network": measurement.network,
+            "round": measurement.round,
+            "failure": measurement.failure,
+            "facts": dict(measurement.facts),
+            "sitting": sitting,
+            "sitting_s": sitting_s,
+        }
+        table = pa.Table.from_pylist(rows, schema=_PART_SCHEMA).replace_schema_metadata({_PART_KEY: json.dumps(footer)})
         write_atomically(self._part(measurement.network, measurement.round), lambda draft: pq.write_table(table, draft))
 
     def measurements(self) -> Iterator[Measurement]:
-        """All measurements, network by network and round by round. Raises :class:`CampaignError` on a damaged part."""
-        for path in sorted((self.path / "parts").glob("*.parquet")):
-            try:
+        """Everything measured so far. Raises :class:`CampaignError` on a damaged part, and names it."""
+        for path, network, round_number in self._parts():
+            with _naming(path):
                 table = pq.read_table(path)
+                written = _footer(table.schema, network, round_number)
                 rows = table.to_pylist()
-                network, round_number = map(int, path.stem.split("-"))
-                written = table.schema.metadata or {}
-                if (int(written[b"network"]), int(written[b"round"])) != (network, round_number):
-                    raise ValueError("it holds another network or round than its name says")
-                failure = written[b"failure"].decode()
+                by_kind = {row["kind"]: row for row in rows}
                 kernels = [row for row in rows if row["kind"] == "kernel"]
-                times = None
+                times = watched = None
                 if kernels:
                     samples = np.array([row["samples_ns"] for row in kernels], dtype=np.float64).T
                     times = KernelTimes(tuple(_kernel(row["kernel"]) for row in kernels), samples)
-                yield Measurement(network, round_number, np.array(rows[0]["samples_ns"], dtype=np.float64), times, failure)
-            except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError) as error:
-                raise CampaignError(f"the part {path} is damaged: {error}", "delete this file and run the same command again") from error
+                    watched = _watched(by_kind["counted"])
+                measurement = Measurement(
+                    network, round_number, np.array(by_kind["end_to_end"]["samples_ns"], dtype=np.float64), _watched(by_kind["end_to_end"]),
+                    times, watched, np.array(by_kind["warm_up"]["samples_ns"], dtype=np.float64), written["facts"], written["failure"],
+                )  # fmt: skip
+            yield measurement
 
 
-_IDENTITY: Sequence[str] = ("space", "space_digest", "profiled", "holdout", "rounds", "runs")
+_IDENTITY: Sequence[str] = ("space", "space_digest", "profiled", "holdout", "runs")
 
-_PART_SCHEMA = pa.schema([("kind", pa.string()), ("kernel", pa.string()), ("samples_ns", pa.list_(pa.float64()))])
+_PART_KEY = b"measurement"
+_NUMBERS = pa.list_(pa.float64())
+_PART_SCHEMA = pa.schema(
+    [
+        ("kind", pa.string()),
+        ("kernel", pa.string()),
+        ("samples_ns", _NUMBERS),
+        ("reference_ns", _NUMBERS),
+        ("switches", pa.list_(pa.int64())),
+    ]
+)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn what a damaged part raises into an error that names the file."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise CampaignError(f"the part {path} is damaged: {error}", "delete this file and run the same command again") from error
+
+
+def _footer(schema: pa.Schema, network: int, round_number: int) -> dict[str, Any]:
+    written: dict[str, Any] = json.loads((schema.metadata or {})[_PART_KEY])
+    if (written["network"], written["round"]) != (network, round_number):
+        raise ValueError("it holds another network or round than its name says")
+    return written
+
+
+def _written(watched: Watched) -> dict[str, Any]:
+    return {"reference_ns": watched.reference_ns, "switches": watched.switches}
+
+
+def _watched(row: Mapping[str, Any]) -> Watched:
+    return Watched(np.array(row["reference_ns"], dtype=np.float64), np.array(row["switches"], dtype=np.int64))
 
 
 def _kernel(text: str) -> Kernel:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from layerclock.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -36,12 +36,13 @@ __all__ = [
     "Predictor",
     "SearchSpace",
     "Session",
+    "unmarked",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """An exported network: an ONNX file whose node and tensor names begin with ``<site>/``."""
+    """A network as an ONNX file whose node and tensor names begin with ``<site>/``, and whose shapes are fixed."""
 
     path: Path
     digest: str
@@ -84,6 +85,10 @@ class KernelTimes:
     samples_ns: npt.NDArray[np.float64]
 
 
+def unmarked() -> None:
+    """The ``mark`` of a caller that watches nothing."""
+
+
 @runtime_checkable
 class Session(Protocol):
     """A network loaded on a device, with fixed pseudo-random inputs, ready to run."""
@@ -92,8 +97,12 @@ class Session(Protocol):
         """One inference without any counters; returns its wall time in ns."""
         ...
 
-    def kernel_times(self, runs: int) -> KernelTimes:
-        """Run the network ``runs`` times with the runtime's own counters on; cold runs are not among them."""
+    def kernel_times(self, runs: int, mark: Callable[[], None] = unmarked) -> KernelTimes:
+        """Run the network ``runs`` times with the runtime's own counters on; cold runs are not among them.
+
+        ``mark`` is called right before each of these runs and once after the last: the profiler reads there what
+        disturbs the machine.
+        """
         ...
 
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
@@ -107,7 +116,20 @@ class Session(Protocol):
 
 @runtime_checkable
 class Device(Protocol):
-    """A runtime with settled options. Raises :class:`~layerclock.errors.DeviceError` where the runtime fails."""
+    """A runtime with settled options. Raises :class:`~layerclock.errors.DeviceError` where the runtime fails.
+
+    Campaigns run each network in a process of its own, where the device is opened again by its name and ``options``.
+    """
+
+    @property
+    def options(self) -> DeviceOptions:
+        """The settings that it was opened with."""
+        ...
+
+    @property
+    def on_host(self) -> bool:
+        """Whether networks run on this machine's own processors, where other programs disturb them."""
+        ...
 
     @property
     def target(self) -> Target:

@@ -90,6 +90,7 @@ class Network:
 class Kernel:
     """What a runtime really executed: a primitive, often fused from several operators of the model.
 
+    ``macs`` are the multiply-accumulates of its operators at the batch that it ran with, None where they are not known.
     ``site`` names the layer that the kernel's time belongs to; see :mod:`layerclock.devices.attribution` for the rule.
     """
 
@@ -102,3 +103,4 @@ class Kernel:
     attributes: tuple[tuple[str, AttributeValue], ...] = ()
     layout: str = ""
     implementation: str = ""
+    macs: int | None = None

@@ -10,10 +10,10 @@ import pytest
 
 from layerclock.devices.conformance import check_device
 from layerclock.devices.fake import FakeDevice, FakeSession
-from layerclock.interfaces import Device, DeviceOptions, KernelTimes
+from layerclock.interfaces import Device, DeviceOptions, KernelTimes, unmarked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy.typing as npt
 
@@ -32,48 +32,53 @@ class _ZeroTime(FakeSession):
 
 
 class _OneRunTooMany(FakeSession):
-    def kernel_times(self, runs: int) -> KernelTimes:
-        return super().kernel_times(runs + 1)
+    def kernel_times(self, runs: int, mark: Callable[[], None] = unmarked) -> KernelTimes:
+        return super().kernel_times(runs + 1, mark)
+
+
+class _NeverMarks(FakeSession):
+    def kernel_times(self, runs: int, mark: Callable[[], None] = unmarked) -> KernelTimes:
+        return super().kernel_times(runs, unmarked)
 
 
 class _OtherKernelsNextTime(FakeSession):
     calls = 0
 
-    def kernel_times(self, runs: int) -> KernelTimes:
-        times = super().kernel_times(runs)
+    def kernel_times(self, runs: int, mark: Callable[[], None] = unmarked) -> KernelTimes:
+        times = super().kernel_times(runs, mark)
         self.calls += 1
         return KernelTimes((replace(times.kernels[0], op=f"op{self.calls}"), *times.kernels[1:]), times.samples_ns)
 
 
 class _NotANumber(FakeSession):
-    def kernel_times(self, runs: int) -> KernelTimes:
-        times = super().kernel_times(runs)
+    def kernel_times(self, runs: int, mark: Callable[[], None] = unmarked) -> KernelTimes:
+        times = super().kernel_times(runs, mark)
         times.samples_ns[0, 0] = np.nan
         return times
 
 
 class _NoTime(FakeSession):
-    def kernel_times(self, runs: int) -> KernelTimes:
-        times = super().kernel_times(runs)
+    def kernel_times(self, runs: int, mark: Callable[[], None] = unmarked) -> KernelTimes:
+        times = super().kernel_times(runs, mark)
         return KernelTimes(times.kernels, times.samples_ns * 0)
 
 
 class _OneName(FakeSession):
-    def kernel_times(self, runs: int) -> KernelTimes:
-        times = super().kernel_times(runs)
+    def kernel_times(self, runs: int, mark: Callable[[], None] = unmarked) -> KernelTimes:
+        times = super().kernel_times(runs, mark)
         return KernelTimes(tuple(replace(kernel, name="same") for kernel in times.kernels), times.samples_ns)
 
 
 class _ForeignLayer(FakeSession):
-    def kernel_times(self, runs: int) -> KernelTimes:
-        times = super().kernel_times(runs)
+    def kernel_times(self, runs: int, mark: Callable[[], None] = unmarked) -> KernelTimes:
+        times = super().kernel_times(runs, mark)
         extra: Kernel = replace(times.kernels[0], name="reorder", site="nowhere")
         return KernelTimes((*times.kernels, extra), np.column_stack([times.samples_ns, times.samples_ns[:, 0]]))
 
 
 class _LosesALayer(FakeSession):
-    def kernel_times(self, runs: int) -> KernelTimes:
-        times = super().kernel_times(runs)
+    def kernel_times(self, runs: int, mark: Callable[[], None] = unmarked) -> KernelTimes:
+        times = super().kernel_times(runs, mark)
         kept = [position for position, kernel in enumerate(times.kernels) if kernel.site != times.kernels[-1].site]
         return KernelTimes(tuple(times.kernels[position] for position in kept), times.samples_ns[:, kept])
 
@@ -112,6 +117,7 @@ FAULTS = [
     (_FloatTime, "run() returns whole nanoseconds above zero"),
     (_ZeroTime, "run() returns whole nanoseconds above zero"),
     (_OneRunTooMany, "kernel_times(n) has n runs of every kernel"),
+    (_NeverMarks, "kernel_times(n) calls mark() before every run and after the last"),
     (_OtherKernelsNextTime, "the kernels are the same in every call"),
     (_NotANumber, "kernel times are finite and above zero together"),
     (_NoTime, "kernel times are finite and above zero together"),

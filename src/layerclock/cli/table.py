@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from layerclock.cli.output import json_option, print_json, print_table
+from layerclock.errors import TooNoisyError
 
 
 @click.group("table")
@@ -33,7 +35,9 @@ def show(path: Path, level: str, top: int, as_json: bool) -> None:
     if as_json:
         print_json(
             {"targets": [json.loads(target.to_json()) for target in table.targets.values()], "space": table.space,
-             "noise_floor": table.noise_floor, "additivity": dict(table.additivity), "content_hash": table.content_hash, "rows": shown}
+             "noise_floor": table.noise_floor, "additivity": dict(table.additivity),
+             "interference": dict(table.interference), "coverage": dict(table.coverage),
+             "ceilings": dict(table.ceilings), "content_hash": table.content_hash, "rows": shown}
         )  # fmt: skip
         return
     facts = [
@@ -57,6 +61,36 @@ def show(path: Path, level: str, top: int, as_json: bool) -> None:
         for row in shown
     ]
     print_table(f"{len(shown)} of {len(rows)} {level} rows, slowest first", ("us", "+-", "nets", "status", level), cells)
+
+
+@command.command("check")
+@click.argument("paths", type=click.Path(path_type=Path), nargs=-1, required=True)
+@json_option
+def check(paths: tuple[Path, ...], as_json: bool) -> None:
+    """Say whether tables can be trusted, and what to do if not.
+
+    Exit code 3 if a serious rule is broken in any of them; what merely disturbed the machine is told, and is already in the
+    intervals.
+
+    Example: layerclock table check runs/x/table.parquet
+    """
+    from layerclock.datasets.check import check_table
+    from layerclock.datasets.table import read_table
+
+    found = {str(path): check_table(read_table(path)) for path in paths}
+    broken = [f"{path}: {one.rule}" for path, findings in found.items() for one in findings if one.serious and not one.kept]
+    if as_json:
+        print_json({path: [asdict(finding) for finding in findings] for path, findings in found.items()})
+    else:
+        for path, findings in found.items():
+            cells = [
+                ("yes" if one.kept else "NO" if one.serious else "no", one.rule, one.detail, "" if one.kept else one.advice)
+                for one in findings
+            ]
+            print_table(path, ("", "rule", "found", "what to do"), cells)
+            click.echo("to be trusted" if all(one.kept for one in findings if one.serious) else "NOT to be trusted as it is")
+    if broken:
+        raise TooNoisyError(f"not to be trusted: {broken[0]}" + (f", and {len(broken) - 1} more" if len(broken) > 1 else ""))
 
 
 def _plus_minus(row: dict[str, float]) -> str:

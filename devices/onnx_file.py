@@ -1,0 +1,176 @@
+"""Any ONNX file made ready to be timed: fixed shapes, one name for each operator, and the layers that they belong to.
+
+Exporters leave the module path of an operator in its name (TorchScript: ``/layer1/layer1.0/conv1/Conv``) or in its metadata
+(dynamo: ``pkg.torch.onnx.name_scopes``); the first few parts of it name the layer. In a file without such paths, each
+convolution or matrix product begins a layer. Needs onnx.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # what onnx.load raises on a damaged file
+
+from layerclock.atomic import make_folder, write_atomically
+from layerclock.devices.attribution import ANCHORS, SourceGraph
+from layerclock.devices.cache import cache_folder
+from layerclock.errors import ArgumentError, DeviceError
+from layerclock.interfaces import ModelFile
+from layerclock.network import Layer, PlacedLayer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["PreparedModel", "module_path", "prepare_model"]
+
+# Part of the cache key: raise it when the prepared file changes for the same model.
+_PREPARE_VERSION = 1
+# A protobuf file ends at 2 GiB; larger weights stand in a file beside it.
+_LARGEST_BYTES = 1_800_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedModel:
+    """A model file that every device can load, and its layers in order of execution."""
+
+    file: ModelFile
+    layers: tuple[PlacedLayer, ...]
+
+
+def prepare_model(path: Path, batch: int = 1, shapes: Mapping[str, tuple[int, ...]] | None = None, depth: int = 2) -> PreparedModel:
+    """Make ``path`` ready: ``shapes`` fixes inputs by name, a free first axis becomes ``batch``, ``depth`` parts of a path name a layer.
+
+    The given file is not touched; the prepared one lies in the cache. Raises :class:`DeviceError` if it is no valid ONNX
+    model, and :class:`ArgumentError` if a shape is still free, or contradicts the model.
+    """
+    if depth < 1:
+        raise ArgumentError(f"depth={depth} names no layer", "depth >= 1")
+    try:
+        content = path.read_bytes()
+        model = onnx.load(str(path))
+    except (OSError, ValueError, DecodeError) as error:
+        raise DeviceError(f"cannot read {path} as an ONNX model: {error}", "export it again") from error
+    if not model.graph.node:
+        raise DeviceError(f"{path} holds no operators", "is it an ONNX model?")
+    _fix_shapes(model, batch, dict(shapes or {}))
+    sites = _name_nodes(model, depth)
+    asked = repr([_PREPARE_VERSION, onnx.__version__, batch, sorted((shapes or {}).items()), depth])
+    digest = hashlib.sha256(content + asked.encode()).hexdigest()[:24]
+    prepared = cache_folder() / "models" / f"{digest}.onnx"
+    if not prepared.exists():
+        _save(model, prepared)
+    source = SourceGraph(prepared)
+    return PreparedModel(ModelFile(prepared, digest, tuple(sites)), tuple(_layers(source, sites, path.stem)))
+
+
+def _save(model: onnx.ModelProto, path: Path) -> None:
+    make_folder(path.parent)
+    large = model.ByteSize() > _LARGEST_BYTES or model.ByteSize() < 0
+    weights = f"{path.name}.weights"
+    write_atomically(path, lambda draft: onnx.save(model, str(draft), save_as_external_data=large, location=weights if large else None))
+
+
+def _fix_shapes(model: onnx.ModelProto, batch: int, shapes: dict[str, tuple[int, ...]]) -> None:
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    unknown = sorted(shapes.keys() - {value.name for value in inputs})
+    if unknown:
+        raise ArgumentError(f"the model has no input {unknown[0]!r}", f"its inputs: {', '.join(value.name for value in inputs)}")
+    for value in inputs:
+        axes = value.type.tensor_type.shape.dim
+        asked = shapes.get(value.name)
+        if asked is not None and len(asked) != len(axes):
+            raise ArgumentError(f"input {value.name!r} has {len(axes)} axes, not {len(asked)}", "give as many as it has")
+        for position, axis in enumerate(axes):
+            fixed = axis.dim_value if axis.HasField("dim_value") and axis.dim_value > 0 else None
+            size = asked[position] if asked else fixed or (batch if position == 0 else None)
+            if size is None:
+                example = "x".join(str(a.dim_value if a.dim_value > 0 else 1 if n == 0 else 64) for n, a in enumerate(axes))
+                free = "x".join(str(a.dim_value) if a.dim_value > 0 else a.dim_param or "?" for a in axes)
+                raise ArgumentError(f"input {value.name!r} has the free shape {free}", f"fix it, for example: --shape {value.name}={example}")
+            if fixed is not None and size != fixed:
+                raise ArgumentError(
+                    f"axis {position} of input {value.name!r} is {fixed} in the model, not {size}", "export it for that size"
+                )
+            axis.ClearField("dim_param")
+            axis.dim_value = size
+    if inputs and inputs[0].type.tensor_type.shape.dim and inputs[0].type.tensor_type.shape.dim[0].dim_value != batch:
+        raise ArgumentError(f"the model's batch is {inputs[0].type.tensor_type.shape.dim[0].dim_value}, not {batch}", "say so with --batch")
+    # Shapes that other sizes led to would contradict the new ones; they are inferred anew.
+    del model.graph.value_info[:]
+    for value in model.graph.output:
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param:
+                axis.ClearField("dim_param")
+
+
+def module_path(node: onnx.NodeProto) -> tuple[str, ...]:
+    """The path of the module that an operator comes from, from the outside in; empty where the exporter left none."""
+    scopes = {entry.key: entry.value for entry in node.metadata_props}.get("pkg.torch.onnx.name_scopes")
+    if scopes:
+        longest: str = max(ast.literal_eval(scopes)[:-1], key=len, default="")
+        return tuple(filter(None, longest.split(".")))
+    parts = [part for part in node.name.split("/")[:-1] if part]
+    # TorchScript names a member of a sequence after the sequence: layer1, layer1.0.
+    kept = [part for part, after in zip_longest(parts, parts[1:], fillvalue="") if not after.startswith(f"{part}.")]
+    return tuple(piece for part in kept for piece in part.split(".") if piece)
+
+
+def _name_nodes(model: onnx.ModelProto, depth: int) -> list[str]:
+    """Name each operator ``<layer>/<operator>``, once only, and return the layers in order."""
+    site_of_tensor: dict[str, str] = {}
+    used: Counter[str] = Counter()
+    sites: dict[str, None] = {}
+    paths = any(module_path(node) for node in model.graph.node)
+    current = ""
+    for number, node in enumerate(model.graph.node):
+        path = module_path(node)
+        before = next((site_of_tensor[name] for name in node.input if name in site_of_tensor), "")
+        if path:
+            site = ".".join(path[:depth])
+        elif paths:
+            site = before or node.op_type
+        else:
+            if node.op_type in ANCHORS or not current:
+                current = f"{node.op_type}_{number}"
+            site = current
+        sites[site] = None
+        name = "/".join([site, *path[depth:], node.op_type])
+        used[name] += 1
+        node.name = name if used[name] == 1 else f"{name}_{used[name]}"
+        site_of_tensor |= dict.fromkeys(node.output, site)
+    return list(sites)
+
+
+def _layers(source: SourceGraph, sites: list[str], model: str) -> list[PlacedLayer]:
+    inside: dict[str, list[onnx.NodeProto]] = {site: [] for site in sites}
+    for node in source.nodes.values():
+        inside[node.name.split("/")[0]].append(node)
+    placed = []
+    for site, nodes in inside.items():
+        made = {tensor for node in nodes for tensor in node.output}
+        read = dict.fromkeys(tensor for node in nodes for tensor in node.input if tensor and tensor not in made)
+        elsewhere = {t for other, others in inside.items() if other != site for node in others for t in node.input} | source.outputs
+        given = [tensor for node in nodes for tensor in node.output if tensor in elsewhere]
+        anchor = next((node for node in nodes if node.op_type in ANCHORS), nodes[0])
+        counts = [source.macs(node.name) for node in nodes]
+        layer = Layer(
+            op=anchor.op_type,
+            inputs=tuple(source.shapes[tensor] for tensor in read if tensor in source.shapes and tensor not in source.weights),
+            outputs=tuple(source.shapes[tensor] for tensor in given if tensor in source.shapes),
+            # What cannot be counted is said, so that nobody takes the rest for the whole.
+            attributes=(("model", model), ("module", site), *((("uncounted", counts.count(None)),) if None in counts else ())),
+            macs=sum(count for count in counts if count is not None),
+            params=sum(
+                source.shapes[tensor].elements for tensor in read if tensor in source.weights and "float" in source.shapes[tensor].dtype
+            ),
+        )
+        placed.append(PlacedLayer(site, layer))
+    return placed

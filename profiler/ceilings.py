@@ -1,0 +1,76 @@
+"""What a device can do at best, through its own runtime: the two ceilings of the roofline model.
+
+Williams, Waterman, Patterson: *Roofline: an insightful visual performance model*, CACM 52(4), 2009. The compute ceiling is
+a large matrix product; the memory ceiling adds two tensors too large for any cache.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from layerclock.errors import DeviceError
+from layerclock.interfaces import ModelFile
+from layerclock.profiler.measurement import Order
+from layerclock.profiler.worker import WorkerPool
+
+if TYPE_CHECKING:
+    from layerclock.interfaces import Device
+
+__all__ = ["measure_ceilings"]
+
+_PRODUCT_SIZE = 512
+_STREAM_ELEMENTS = 16 * 2**20
+_ROUNDS, _RUNS = 4, 10
+
+
+def measure_ceilings(device: Device, folder: Path, limit_s: float = 60.0, affinity: tuple[int, ...] = ()) -> dict[str, float]:
+    """``flops_per_s`` and ``bytes_per_s`` of ``device``; a ceiling that its runtime cannot show is left out.
+
+    The fastest run counts: a ceiling is what was possible. The runtime's words go to a log in ``folder``.
+    """
+    ceilings: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as temporary, WorkerPool(device, limit_s, folder / "runtime.log", affinity) as pool:
+        for name, (model, work) in _probes().items():
+            path = Path(temporary) / f"{name}.onnx"
+            onnx.save(model, str(path))
+            worker = pool.start()
+            try:
+                worker.load(ModelFile(path, name, ("probe",)))
+                worker.wait()
+                at_rest_ns = float(np.min(worker.rest_readings()))
+                order = Order(_RUNS, 2 * _RUNS, at_rest_ns, profiled=False)
+                fastest_ns = min(float(worker.measure(order).end_to_end_ns.min()) for _ in range(_ROUNDS))
+                ceilings[name] = work / fastest_ns * 1e9
+            except DeviceError:
+                continue
+            finally:
+                worker.close()
+    return ceilings
+
+
+def _probes() -> dict[str, tuple[onnx.ModelProto, float]]:
+    """By ceiling: a model, and the floating-point operations or bytes that one run of it takes."""
+    n = _PRODUCT_SIZE
+    square = numpy_helper.from_array(np.random.default_rng(0).standard_normal((n, n), dtype=np.float32), "weights")
+    product = _model("MatMul", ["input", "weights"], {"input": (n, n)}, (n, n), [square])
+    stream = _model("Add", ["input", "other"], dict.fromkeys(("input", "other"), (_STREAM_ELEMENTS,)), (_STREAM_ELEMENTS,), [])
+    return {"flops_per_s": (product, 2.0 * n**3), "bytes_per_s": (stream, 3.0 * 4 * _STREAM_ELEMENTS)}
+
+
+def _model(
+    op: str, reads: list[str], inputs: dict[str, tuple[int, ...]], output: tuple[int, ...], weights: list[TensorProto]
+) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        [helper.make_node(op, reads, ["output"], name=f"probe/{op}")],
+        "probe",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, output)],
+        weights,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -1,0 +1,177 @@
+"""How one network is timed in one round: warm-up until steady, and runs watched for disturbances and repeated if disturbed.
+
+Before and after each run a *reference workload* is timed, a few small matrix products on the same processor. On a machine
+that others share, times jump between a fast mode and slower ones (the other thread of the core is busy, the clock rate
+sank): the reference tells in which mode a run was. A run begins when the reference is as fast as at rest, if that happens
+within some patience. Runs between slow references, or in which the process was made to wait, are *disturbed*: they are
+kept, marked by what was seen, and repeated.
+"""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import replace
+from time import perf_counter_ns, sleep
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from layerclock.devices.machine import Disturbance, peak_resident_bytes
+from layerclock.profiler.measurement import Measurement, Order, Watched
+from layerclock.timing import DISTURBED_ABOVE, disturbance
+
+if TYPE_CHECKING:
+    from layerclock.devices.energy import EnergyMeter
+    from layerclock.interfaces import KernelTimes, Session
+
+__all__ = ["Reference", "measure", "rest_readings"]
+
+# Large enough to keep the vector units busy, small enough to leave the network's data in the second-level cache.
+_REFERENCE_SIZE = 64
+# The first products after a run find cold caches; the rest is the reading.
+_REFERENCE_COLD, _REFERENCE_TIMED = 2, 6
+
+# Warm-up ends when this many runs on end are no faster than the best before them by more than the tolerance.
+_STEADY_RUNS, _STEADY_TOLERANCE = 2, 0.02
+_LONGEST_WARM_UP = 50
+_WARM_UP_NS = 2_000_000_000
+
+# For a quiet moment the runs of one kind wait, together, this many times their own length, within bounds.
+_PATIENCE, _PATIENCE_NS = 2.0, (100_000_000, 500_000_000)
+_PAUSE_S = 0.0005
+# How long the machine is watched before a campaign to learn the reference workload's time at rest.
+_REST_S = 1.0
+
+
+class Reference:
+    """The reference workload, and the marks that it sets around runs; not ``active``, it sees nothing."""
+
+    def __init__(self, active: bool = True) -> None:
+        self.active = active
+        self._at_rest_ns = float("nan")
+        self._patience_ns = 0.0
+        self._factor = np.random.default_rng(0).standard_normal((_REFERENCE_SIZE, _REFERENCE_SIZE), dtype=np.float32)
+        self._product = np.empty_like(self._factor)
+        # After the run before (reading, switches so far), and before the next one.
+        self._marks: list[tuple[float, int, float, int]] = []
+        self.time_ns()
+
+    def time_ns(self) -> float:
+        """Mean time of one product in ns."""
+        for _ in range(_REFERENCE_COLD):
+            np.matmul(self._factor, self._factor, out=self._product)
+        start = perf_counter_ns()
+        for _ in range(_REFERENCE_TIMED):
+            np.matmul(self._factor, self._factor, out=self._product)
+        return (perf_counter_ns() - start) / _REFERENCE_TIMED
+
+    def be_patient(self, at_rest_ns: float, patience_ns: float) -> None:
+        """From now on, wait for a reading near ``at_rest_ns`` (NaN: unknown) before runs, ``patience_ns`` in all."""
+        self._at_rest_ns, self._patience_ns = at_rest_ns, patience_ns
+
+    def mark(self) -> None:
+        """Look at the machine between two runs, and wait for a quiet moment while patience lasts."""
+        if not self.active:
+            self._marks.append((float("nan"), 0, float("nan"), 0))
+            return
+        switches = _switches()
+        after = before = self.time_ns()
+        start = perf_counter_ns()
+        while before > self._at_rest_ns * (1 + DISTURBED_ABOVE) and perf_counter_ns() - start < self._patience_ns:
+            sleep(_PAUSE_S)
+            before = self.time_ns()
+        self._patience_ns -= perf_counter_ns() - start
+        self._marks.append((after, switches, before, _switches()))
+
+    def watched(self) -> Watched:
+        """What was seen around the runs between the marks since the last call: one run fewer than marks."""
+        seen = np.array(self._marks, dtype=np.float64).reshape(-1, 4)
+        self._marks.clear()
+        return Watched(np.maximum(seen[:-1, 2], seen[1:, 0]), (seen[1:, 1] - seen[:-1, 3]).astype(np.int64))
+
+
+def _switches() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def rest_readings(reference: Reference) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Readings of the reference workload over a second, in ns, whose low quantile is its time at rest; NaN if inactive."""
+    if not reference.active:
+        return np.array([float("nan")])
+    start = perf_counter_ns()
+    readings = []
+    while perf_counter_ns() - start < _REST_S * 1e9:
+        readings.append(reference.time_ns())
+        sleep(_PAUSE_S)
+    return np.array(readings)
+
+
+def measure(session: Session, order: Order, reference: Reference, energy: EnergyMeter | None) -> Measurement:
+    """Time ``session`` as ``order`` says; network and round are left at -1 for the caller to fill in.
+
+    ``facts``: energy_j (of one run), peak_resident_bytes (of the process), steal_s, throttled_s, frequency_mhz,
+    temperature_c; each only where the machine tells. Raises :class:`~layerclock.errors.DeviceError`.
+    """
+    before = Disturbance.now()
+    warm_up = _warm_up(session)
+    patience_ns = min(max(_PATIENCE * order.runs * float(warm_up.min()), _PATIENCE_NS[0]), _PATIENCE_NS[1])
+    reference.be_patient(order.reference_ns, patience_ns)
+    joules = energy.read_joules() if energy else 0.0
+    end_to_end, watched = _end_to_end(session, order, reference)
+    facts: dict[str, float] = {}
+    if energy:
+        facts["energy_j"] = (energy.read_joules() - joules) / len(end_to_end)
+    kernels = kernels_watched = None
+    if order.profiled:
+        reference.be_patient(order.reference_ns, patience_ns)
+        kernels, kernels_watched = _kernels(session, order, reference)
+    facts |= Disturbance.now().since(before)
+    peak = peak_resident_bytes()
+    if peak is not None:
+        facts["peak_resident_bytes"] = float(peak)
+    return Measurement(-1, -1, np.array(end_to_end, dtype=np.float64), watched, kernels, kernels_watched, warm_up, facts)
+
+
+def _warm_up(session: Session) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Run until two runs on end bring nothing new; returns the times of these runs in ns."""
+    times = [session.run()]
+    best, without_gain, start = times[0], 0, perf_counter_ns()
+    while without_gain < _STEADY_RUNS and len(times) < _LONGEST_WARM_UP and perf_counter_ns() - start < _WARM_UP_NS:
+        times.append(session.run())
+        without_gain = without_gain + 1 if times[-1] > best * (1 - _STEADY_TOLERANCE) else 0
+        best = min(best, times[-1])
+    return np.array(times, dtype=np.float64)
+
+
+def _undisturbed(watched: Watched, order: Order) -> int:
+    reference_ns = order.reference_ns if np.isfinite(order.reference_ns) else float(watched.reference_ns.min())
+    return int((disturbance(watched.reference_ns, watched.switches, reference_ns) <= DISTURBED_ABOVE).sum())
+
+
+def _end_to_end(session: Session, order: Order, reference: Reference) -> tuple[list[int], Watched]:
+    times: list[int] = []
+    parts: list[Watched] = []
+    while True:
+        for _ in range(order.runs):
+            reference.mark()
+            times.append(session.run())
+        reference.mark()
+        parts.append(reference.watched())
+        if len(times) >= order.most_runs or _undisturbed(Watched.join(parts), order) >= order.runs:
+            return times, Watched.join(parts)
+
+
+def _kernels(session: Session, order: Order, reference: Reference) -> tuple[KernelTimes, Watched]:
+    samples, parts = [], []
+    done, now = 0, order.runs
+    while True:
+        times = session.kernel_times(now, reference.mark)
+        watched = reference.watched()
+        if len(watched) != now:  # an adapter that does not mark: all that is known is that nothing was seen
+            watched = Watched(np.full(now, np.nan), np.zeros(now, dtype=np.int64))
+        samples.append(times.samples_ns)
+        parts.append(watched)
+        done += now
+        if done >= order.most_runs or _undisturbed(Watched.join(parts), order) >= order.runs:
+            return replace(times, samples_ns=np.concatenate(samples)), Watched.join(parts)
+        now = min(done, order.most_runs - done)  # asking for counted runs has a cost of its own: ask for more at once

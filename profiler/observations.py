@@ -1,0 +1,254 @@
+"""What a campaign has seen, joined by network, layer and kernel.
+
+The runtime's counters cost time themselves. Where the kernels of a network sum to more than its end-to-end time, the
+difference is that cost: it is divided evenly over the kernels (the median over all networks) and subtracted from each.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from layerclock.errors import CampaignError, CoverageError
+from layerclock.network import Kernel
+from layerclock.profiler.measurement import Watched
+from layerclock.timing import DISTURBED_ABOVE, STEADY_HALF_WIDTH, Timing, disturbance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from layerclock.profiler.measurement import Measurement
+    from layerclock.profiler.store import CampaignRecord
+    from layerclock.space import SiteIndex
+
+__all__ = ["NetworkSeen", "Observed", "Part"]
+
+FloatArray = npt.NDArray[np.float64]
+
+# The reference workload's time at rest: low enough to be the fast mode wherever there was one, and no outlier.
+_AT_REST_QUANTILE = 0.02
+# A layer's time rests on the networks in which it was undisturbed, if there are this many; else on all.
+_FEWEST_SETTLED = 3
+# From this many networks on, the interval is that of their median; below, that of the pooled samples.
+_FEWEST_FOR_MEDIAN = 5
+
+
+@dataclass
+class NetworkSeen:
+    """All measurements of one network, joined over the rounds."""
+
+    failure: str = ""
+    kernels: tuple[Kernel, ...] = ()
+    rounds: list[Measurement] = field(default_factory=list)
+    # Of each profiled round, samples_ns float64[runs, kernels known by then], in the order of ``kernels``.
+    _aligned: list[tuple[FloatArray, Measurement]] = field(default_factory=list)
+
+    def add(self, measurement: Measurement) -> None:
+        """Take in one round. Raises :class:`CampaignError` if the runtime executed other kernels than before."""
+        if measurement.failure:
+            self.failure = measurement.failure
+            return
+        self.rounds.append(measurement)
+        if measurement.kernels is not None:
+            # A kernel that takes less than the runtime's clock can tell may be reported in one round and not in another.
+            self.kernels = tuple(dict.fromkeys((*self.kernels, *measurement.kernels.kernels)))
+            position = {kernel.name: number for number, kernel in enumerate(self.kernels)}
+            if len(position) != len(self.kernels):
+                raise CampaignError("a network was executed as other kernels in a later round", "measure again in a fresh folder")
+            aligned = np.zeros((len(measurement.kernels.samples_ns), len(self.kernels)))
+            aligned[:, [position[kernel.name] for kernel in measurement.kernels.kernels]] = measurement.kernels.samples_ns
+            self._aligned.append((aligned, measurement))
+
+    def end_to_end(self, at_rest_ns: float) -> Timing:
+        """The network's wall times."""
+        return _timing([(m.end_to_end_ns, m.watched, m.round) for m in self.rounds], at_rest_ns)
+
+    def summed(self, positions: Sequence[int], at_rest_ns: float, subtract_ns: float = 0.0) -> Timing:
+        """The time of some of its kernels together, by their positions in ``kernels``, less ``subtract_ns`` for each."""
+        parts = []
+        for aligned, measurement in self._aligned:
+            reported = [position for position in positions if position < aligned.shape[1]]
+            sums = aligned[:, reported].sum(axis=1) - subtract_ns * len(positions)
+            if measurement.kernels_watched is not None:
+                parts.append((sums, measurement.kernels_watched, measurement.round))
+        return _timing(parts, at_rest_ns)
+
+    def counter_cost_ns(self, at_rest_ns: float) -> float:
+        """What the counters add to each kernel, as far as this network shows: it may come out negative."""
+        with_counters_us = self.summed(range(len(self.kernels)), at_rest_ns).latency_us
+        return (with_counters_us - self.end_to_end(at_rest_ns).latency_us) * 1e3 / len(self.kernels)
+
+    def facts(self, name: str, join: Callable[[list[float]], float]) -> float | None:
+        """One of the measurements' facts over all rounds; None where the machine did not tell."""
+        values = [measurement.facts[name] for measurement in self.rounds if name in measurement.facts]
+        return join(values) if values else None
+
+
+def _timing(parts: Sequence[tuple[FloatArray, Watched, int]], at_rest_ns: float) -> Timing:
+    watched = Watched.join([part[1] for part in parts])
+    rounds = np.concatenate([np.full(len(part[0]), part[2]) for part in parts]).astype(np.int64)
+    disturbed = disturbance(watched.reference_ns, watched.switches, at_rest_ns)
+    return Timing(np.concatenate([part[0] for part in parts]), rounds, disturbed)
+
+
+@dataclass
+class Part:
+    """A layer or kernel as it was seen: a timing for each network and place where it ran."""
+
+    timings: list[Timing] = field(default_factory=list)
+    kernels: list[int] = field(default_factory=list)
+
+    def pooled(self) -> Timing:
+        """All samples together."""
+        rounds = [timing.rounds for timing in self.timings if timing.rounds is not None]
+        disturbed = [timing.disturbed for timing in self.timings if timing.disturbed is not None]
+        return Timing(np.concatenate([timing.samples_ns for timing in self.timings]), np.concatenate(rounds), np.concatenate(disturbed))
+
+    def latency_us(self) -> tuple[float, float, float]:
+        """The estimate, median over networks of each one's latency, with the ends of its 90 % interval."""
+        settled = [timing for timing in self.timings if timing.settled]
+        timings = settled if len(settled) >= _FEWEST_SETTLED else self.timings
+        values = np.array([timing.latency_us for timing in timings])
+        latency = float(np.median(values))
+        low, high = _median_interval(values) if len(values) >= _FEWEST_FOR_MEDIAN else self.pooled().interval_us()
+        return latency, min(low, latency), max(high, latency)
+
+    def half_width(self) -> float:
+        """Half the 90 % interval, relative to the estimate; infinite if that is not above zero."""
+        latency, low, high = self.latency_us()
+        return (high - low) / 2 / latency if latency > 0 else float("inf")
+
+
+def _median_interval(values: FloatArray) -> tuple[float, float]:
+    """90 % bootstrap interval of the median over networks (Efron and Tibshirani 1993, percentile method)."""
+    draws = np.random.default_rng(0).integers(0, len(values), (400, len(values)))
+    medians = np.median(values[draws], axis=1)
+    return float(np.quantile(medians, 0.05)), float(np.quantile(medians, 0.95))
+
+
+class Observed:
+    """Everything seen so far; grows by :meth:`add`."""
+
+    def __init__(self, record: CampaignRecord, index: SiteIndex) -> None:
+        self.networks: dict[int, NetworkSeen] = defaultdict(NetworkSeen)
+        self._record = record
+        self._index = index
+        self._column = {site.name: position for position, site in enumerate(index.sites)}
+        self._covered = np.zeros(len(index.vocabulary), dtype=np.bool_)
+        self._references: list[FloatArray] = []
+
+    def rest(self, readings_ns: FloatArray) -> None:
+        """Take in what the reference workload took while nothing was measured."""
+        self._references.append(readings_ns[np.isfinite(readings_ns)])
+
+    def add(self, measurement: Measurement) -> None:
+        """Take in one measurement."""
+        self.networks[measurement.network].add(measurement)
+        watched = [measurement.watched, *([measurement.kernels_watched] if measurement.kernels_watched else [])]
+        self._references += [one.reference_ns[np.isfinite(one.reference_ns)] for one in watched]
+        if measurement.kernels is not None:
+            self._covered |= self._index.counts(np.array([self._record.genomes[measurement.network]]))[0] > 0
+
+    @property
+    def covered(self) -> int:
+        """How many distinct layers of the space were measured."""
+        return int(self._covered.sum())
+
+    @property
+    def at_rest_ns(self) -> float:
+        """The reference workload's time on the machine at rest; NaN where nobody looked."""
+        references = np.concatenate([np.array([]), *self._references])
+        return float(np.quantile(references, _AT_REST_QUANTILE)) if len(references) else float("nan")
+
+    def counter_cost_ns(self) -> float:
+        """What the counters add to each kernel; NaN if nothing was profiled."""
+        at_rest = self.at_rest_ns
+        costs = [network.counter_cost_ns(at_rest) for network in self.networks.values() if network.kernels]
+        return max(0.0, float(np.median(costs))) if costs else float("nan")
+
+    def layers(self, counter_cost_ns: float) -> dict[int, Part]:
+        """By number in the space's vocabulary. Raises :class:`CoverageError` for kernels where the space has no layer."""
+        at_rest = self.at_rest_ns
+        layers: dict[int, Part] = defaultdict(Part)
+        for number, network in self.networks.items():
+            if not network.kernels:
+                continue
+            here = self._index.layers(np.array([self._record.genomes[number]]))[0]
+            of_site: dict[str, list[int]] = defaultdict(list)
+            for position, kernel in enumerate(network.kernels):
+                of_site[kernel.site].append(position)
+            for site, positions in of_site.items():
+                # A layer's time in a run is the sum of its kernels' in that run: its quantiles are those of whole layers.
+                layer = layers[int(here[self._column[site]]) if site in self._column else -1]
+                layer.timings.append(network.summed(positions, at_rest, counter_cost_ns))
+                layer.kernels.append(len(positions))
+        if -1 in layers:
+            raise CoverageError("kernels ran at a site where the space has no layer", "build() and the sites of the space disagree")
+        return layers
+
+    def kernels(self, counter_cost_ns: float) -> dict[Kernel, Part]:
+        """By what the kernel is: the same one at several places is one thing, so that its name and site are left out."""
+        at_rest = self.at_rest_ns
+        kernels: dict[Kernel, Part] = defaultdict(Part)
+        for network in self.networks.values():
+            for position, kernel in enumerate(network.kernels):
+                same = kernels[Kernel("", kernel.op, "", *_identity(kernel))]
+                same.timings.append(network.summed([position], at_rest, counter_cost_ns))
+                same.kernels.append(1)
+        return kernels
+
+    def half_widths(self) -> FloatArray:
+        """Of the 90 % interval of every layer that was measured, relative."""
+        cost = self.counter_cost_ns()
+        return np.array([part.half_width() for part in self.layers(cost).values()]) if np.isfinite(cost) else np.array([])
+
+    def noise(self) -> float:
+        """Median half width over the layers; NaN before anything was measured."""
+        widths = self.half_widths()
+        return float(np.median(widths)) if len(widths) else float("nan")
+
+    def steady(self) -> bool:
+        """Whether every layer of the space was measured and its interval is narrow enough."""
+        return bool(self._covered.all()) and bool((self.half_widths() <= STEADY_HALF_WIDTH).all())
+
+    def interference(self) -> dict[str, float]:
+        """What disturbed the campaign, as numbers for the table's footer; what the machine does not tell is left out.
+
+        undisturbed_share (of all runs), switches_per_run, reference_drift (largest slowdown of the reference workload's
+        10 % quantile in a round), steal_s, throttled_s, frequency_mhz_min, temperature_c_max.
+        """
+        measurements = [measurement for network in self.networks.values() for measurement in network.rounds]
+        watched = Watched.join(
+            [one for m in measurements for one in (m.watched, m.kernels_watched) if one is not None and np.isfinite(one.reference_ns).any()]
+        )
+        found: dict[str, float] = {}
+        if len(watched):
+            at_rest = self.at_rest_ns
+            disturbed = disturbance(watched.reference_ns, watched.switches, at_rest)
+            by_round = [
+                float(np.quantile(np.concatenate([m.watched.reference_ns for m in measurements if m.round == number]), 0.1))
+                for number in {measurement.round for measurement in measurements}
+            ]
+            found = {
+                "undisturbed_share": float((disturbed <= DISTURBED_ABOVE).mean()),
+                "switches_per_run": float(watched.switches.mean()),
+                "reference_at_rest_ns": at_rest,
+                "reference_drift": max(by_round) / at_rest - 1,
+            }
+        joins: tuple[tuple[str, str, Callable[[list[float]], float]], ...] = (
+            ("steal_s", "steal_s", sum), ("throttled_s", "throttled_s", sum),
+            ("frequency_mhz", "frequency_mhz_min", min), ("temperature_c", "temperature_c_max", max),
+        )  # fmt: skip
+        for name, joined, join in joins:
+            values = [measurement.facts[name] for measurement in measurements if name in measurement.facts]
+            if values:
+                found[joined] = join(values)
+        return found
+
+
+def _identity(kernel: Kernel) -> tuple[Any, ...]:
+    return kernel.fused_ops, kernel.inputs, kernel.outputs, kernel.attributes, kernel.layout, kernel.implementation, kernel.macs

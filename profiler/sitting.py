@@ -1,0 +1,240 @@
+"""One sitting of a campaign: from where the folder stands to its end, or to the end of the time."""
+
+from __future__ import annotations
+
+import uuid
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from layerclock.devices.machine import available_memory_bytes
+from layerclock.errors import DeviceError
+from layerclock.profiler.measurement import Measurement, Order
+from layerclock.profiler.observations import Observed
+from layerclock.profiler.worker import WorkerKilledError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    from layerclock.interfaces import ModelFile
+    from layerclock.profiler.store import CampaignFolder, CampaignRecord
+    from layerclock.profiler.worker import Worker, WorkerPool
+    from layerclock.space import SiteIndex
+
+__all__ = ["Limits", "Progress", "Sitting"]
+
+# A network is run at most this many times as often as was asked for, where runs are disturbed.
+_MOST_REPEATS = 6
+# Worker processes at once; a longer plan is measured in waves. They may take this share of the memory at hand, and need
+# about this many times what they hold right after loading.
+_LOADED_AT_ONCE = 120
+_MEMORY_SHARE, _MEMORY_GROWTH = 0.7, 2.0
+# A network whose worker was killed is tried this often: it may have been another one that ate the memory.
+_TRIES = 3
+# Of a budget, loading may take this share, or the larger one as long as layers are uncovered.
+_LOADING_SHARE, _COVERING_SHARE = 0.45, 0.75
+# With a budget: the fewest rounds before a steady table ends the campaign, and a bound that no campaign should meet.
+_FEWEST_ROUNDS, _MOST_ROUNDS = 3, 1000
+# Exports run ahead of the workers that load them by this many networks.
+_LOADING_AT_ONCE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Told to the caller as a campaign goes on.
+
+    ``left_s`` is an estimate in seconds, ``noise`` the median over the layers of the half width of their 90 % interval
+    (relative); both are NaN before there is one. ``covered`` of ``layers`` distinct layers of the space were measured.
+    """
+
+    stage: str
+    done: int
+    total: int
+    left_s: float
+    covered: int
+    layers: int
+    noise: float
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long to measure: ``rounds``, or with ``budget_s`` until that is spent; ``begin`` is when the sitting began."""
+
+    rounds: int
+    budget_s: float | None
+    begin: float
+
+
+class Sitting:
+    """Measures what is missing in the folder."""
+
+    def __init__(
+        self, pool: WorkerPool, export: Callable[[npt.ArrayLike], ModelFile], store: CampaignFolder, record: CampaignRecord,
+        index: SiteIndex, limits: Limits, tell: Callable[[Progress], None],
+    ) -> None:  # fmt: skip
+        self._pool, self._export, self._store, self._record, self._index = pool, export, store, record, index
+        self._limits, self._tell = limits, tell
+        self._name = uuid.uuid4().hex[:8]
+        done = store.done()
+        self._rounds = {number: set(rounds) for number, rounds in done.rounds.items()}
+        self._failed = set(done.failed)
+        self._end = float("inf") if limits.budget_s is None else limits.begin + limits.budget_s - done.spent_s
+        self._seen = Observed(record, index)
+        for measurement in store.measurements():
+            self._seen.add(measurement)
+        self._noise = self._seen.noise()
+
+    def measure(self) -> None:
+        """Measure all that is missing, in waves of networks that fit into memory."""
+        queue = [number for number in self._record.loading_order() if self._is_missing(number)]
+        while queue and monotonic() < self._end:
+            workers, queue = self._load_wave(queue)
+            left_s = self._end - monotonic()
+            end = self._end if left_s == float("inf") else monotonic() + left_s * len(workers) / max(1, len(workers) + len(queue))
+            try:
+                self._measure_wave(workers, end)
+            finally:
+                for worker in workers.values():
+                    worker.close()
+
+    def _is_missing(self, number: int) -> bool:
+        if number in self._failed:
+            return False
+        return self._limits.budget_s is not None or len(self._rounds.get(number, ())) < self._limits.rounds
+
+    def _load_wave(self, queue: Sequence[int]) -> tuple[dict[int, Worker], list[int]]:
+        """Load as many networks as fit into memory and time; returns them, and those that are left for another wave."""
+        workers: dict[int, Worker] = {}
+        pending: deque[tuple[int, Worker]] = deque()
+        begin, memory = monotonic(), available_memory_bytes()
+        left: list[int] = []
+        for position, number in enumerate(queue):
+            if len(workers) + len(pending) >= _LOADED_AT_ONCE or (workers and not _fits(memory)):
+                left = list(queue[position:])
+                break
+            if self._loaded_long_enough(begin, [*workers, *(waiting for waiting, _ in pending)]):
+                break
+            self._report("export and load", position, len(queue), (monotonic() - begin) / max(1, position) * (len(queue) - position))
+            try:
+                pending.append((number, self._start(number)))
+            except DeviceError as error:
+                self._fail(number, error)
+            while len(pending) >= _LOADING_AT_ONCE:
+                self._settle(*pending.popleft(), workers)
+        while pending:
+            self._settle(*pending.popleft(), workers)
+        return workers, left
+
+    def _loaded_long_enough(self, begin: float, numbers: list[int]) -> bool:
+        if self._limits.budget_s is None or not numbers:
+            return False
+        profiled = [self._record.genomes[number] for number in numbers if number < len(self._record.profiled)]
+        covered = bool(profiled) and bool((self._index.counts(np.array(profiled)).sum(axis=0) > 0).all())
+        share = _LOADING_SHARE if covered else _COVERING_SHARE
+        return monotonic() - begin > share * (self._end - begin)
+
+    def _start(self, number: int) -> Worker:
+        """A worker that has begun to load the network."""
+        model = self._export(np.array(self._record.genomes[number]))
+        worker = self._pool.start()
+        worker.load(model)
+        return worker
+
+    def _settle(self, number: int, worker: Worker, workers: dict[int, Worker]) -> None:
+        """Wait until the network is loaded; one that cannot be is recorded as failed and costs only its own rows."""
+        for left in reversed(range(_TRIES)):
+            try:
+                worker.wait()
+                workers[number] = worker
+                return
+            except WorkerKilledError as error:
+                if not left:
+                    self._fail(number, error)
+                    return
+            except DeviceError as error:
+                worker.close()
+                self._fail(number, error)
+                return
+            worker = self._start(number)
+
+    def _measure_wave(self, workers: dict[int, Worker], end: float) -> None:
+        rounds = self._limits.rounds if self._limits.budget_s is None else _MOST_ROUNDS
+        fixed = sum(self._lacks(number, one) for number in workers for one in range(rounds)) if self._limits.budget_s is None else 0
+        done, begin = 0, monotonic()
+        self._watch_rest(workers)
+        for round_number in range(rounds):
+            if self._limits.budget_s is not None and round_number >= _FEWEST_ROUNDS and self._seen.steady():
+                break
+            todo = [number for number in sorted(workers) if number not in self._failed and self._lacks(number, round_number)]
+            total = fixed or done + len(todo)
+            for number in np.random.default_rng(round_number).permutation(todo).astype(int).tolist():
+                now = monotonic()
+                if now > end:
+                    return
+                pace_s = (now - begin) / done if done else float("nan")
+                self._report("measure", done, total, min(pace_s * (total - done), end - now) if fixed else end - now)
+                self._measure_network(workers, number, round_number)
+                done += 1
+            if todo:
+                self._noise = self._seen.noise()
+        self._report("measure", done, done, 0.0)
+
+    def _watch_rest(self, workers: dict[int, Worker]) -> None:
+        """Learn the reference workload's time at rest before the first run that is judged by it."""
+        for worker in workers.values():
+            with suppress(DeviceError):  # one that died meanwhile shows when it is to measure
+                self._seen.rest(worker.rest_readings())
+                return
+
+    def _lacks(self, number: int, round_number: int) -> bool:
+        return round_number not in self._rounds.get(number, ())
+
+    def _measure_network(self, workers: dict[int, Worker], number: int, round_number: int) -> None:
+        order = Order(
+            runs=self._record.runs,
+            most_runs=_MOST_REPEATS * self._record.runs,
+            reference_ns=self._seen.at_rest_ns,
+            profiled=number < len(self._record.profiled),
+        )
+        for left in reversed(range(_TRIES)):
+            try:
+                measurement = workers[number].measure(order)
+            except WorkerKilledError as error:
+                if left:
+                    self._settle(number, self._start(number), workers)
+                    if number in self._failed:
+                        return
+                    continue
+                self._fail(number, error)
+            except DeviceError as error:
+                workers[number].close()
+                self._fail(number, error)
+            else:
+                self._keep(replace(measurement, network=number, round=round_number))
+            return
+
+    def _fail(self, number: int, error: DeviceError) -> None:
+        """Record why the network cannot be measured; it is not tried again."""
+        self._failed.add(number)
+        first = next(number_ for number_ in range(_MOST_ROUNDS) if self._lacks(number, number_))
+        self._keep(Measurement.failed(number, first, str(error)))
+
+    def _keep(self, measurement: Measurement) -> None:
+        self._store.add(measurement, self._name, monotonic() - self._limits.begin)
+        self._rounds.setdefault(measurement.network, set()).add(measurement.round)
+        self._seen.add(measurement)
+
+    def _report(self, stage: str, done: int, total: int, left_s: float) -> None:
+        self._tell(Progress(stage, done, total, left_s, self._seen.covered, len(self._index.vocabulary), self._noise))
+
+
+def _fits(at_begin: int | None) -> bool:
+    """Whether one more worker fits: those that are loaded will grow, and something is left to the rest of the machine."""
+    now = available_memory_bytes()
+    return at_begin is None or now is None or (at_begin - now) * _MEMORY_GROWTH < _MEMORY_SHARE * at_begin
