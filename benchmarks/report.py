@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import json
 import operator
+import sys
+from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["finish"]
+    from layerclock.profiler.sitting import Progress
 
-_COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt}
+__all__ = ["finish", "tell"]
+
+_COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, "==": operator.eq}
+_SECONDS_BETWEEN_LINES = 15.0
+_last_line = [0.0]
+
+
+def tell(progress: Progress) -> None:
+    """Report a campaign's progress on standard error, now and then."""
+    if monotonic() - _last_line[0] > _SECONDS_BETWEEN_LINES:
+        _last_line[0] = monotonic()
+        print(
+            f"{progress.stage} {progress.done}/{progress.total}, {progress.left_s:.0f} s left, +-{progress.noise:.1%}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def finish(name: str, figures: Mapping[str, float], targets: Mapping[str, tuple[str, float]], quick: bool) -> int:

@@ -154,10 +154,15 @@ class SourceGraph:
                 before = self.producer.get(tensor, "")
                 # Where the runtime does not tell which tensors it keeps, fusion is taken to end at the layer's edge.
                 inside = tensor not in boundaries if boundaries else before.split("/")[0] == site
-                if before and before not in owner and inside:
+                if before and before not in owner and inside and not self._is_bookkeeping(before, tensor):
                     owner[before] = kernel
                     claimed[kernel].append(before)
                     pending.append(before)
+
+    def _is_bookkeeping(self, node: str, tensor: str) -> bool:
+        """Whether a node only makes constants, shapes or indices, which runtimes compute once and fold away."""
+        spec = self.shapes.get(tensor)
+        return self.nodes[node].op_type == "Constant" or (spec is not None and spec.dtype.startswith(("int", "uint64", "bool")))
 
     def _anchor(self, operators: Sequence[str]) -> str:
         return next((name for name in operators if self.nodes[name].op_type in ANCHORS), operators[0])

@@ -12,13 +12,13 @@ import hashlib
 import tempfile
 import warnings
 from collections import Counter
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-import torch
 
 from layerclock.devices.cache import cache_folder
 from layerclock.errors import DeviceError, OutputError, SpaceError
@@ -26,6 +26,8 @@ from layerclock.interfaces import ModelFile
 from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
+    import torch
+
     from layerclock.interfaces import SearchSpace
 
 __all__ = ["Exporter", "calibrate_normalisation", "export_network"]
@@ -40,6 +42,8 @@ def calibrate_normalisation(network: torch.nn.Module, batches: list[torch.Tensor
 
     Without it a random-weight network's activations vanish, and denormal numbers distort its times.
     """
+    import torch
+
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
@@ -74,12 +78,14 @@ class Exporter:
         """
         canonical = self.index.canonical(np.asarray(genome)[None])[0]
         network = self.index.network(canonical)
-        content = [EXPORT_VERSION, torch.__version__, onnx.__version__, OPSET, self.batch, self.dynamo]
+        content = [EXPORT_VERSION, version("torch"), onnx.__version__, OPSET, self.batch, self.dynamo]
         content += [f"{placed.site}={placed.layer.key}" for placed in network.layers]
         digest = hashlib.sha256(repr(content).encode()).hexdigest()[:24]
         path = self.folder / "models" / f"{digest}.onnx"
         sites = tuple(placed.site for placed in network.layers)
         if not path.exists():
+            import torch  # here, for it takes seconds: a campaign that goes on finds its networks exported
+
             with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing was exported
                 torch.manual_seed(int(digest[:8], 16))
                 module = self.space.build(canonical)
@@ -91,6 +97,8 @@ class Exporter:
 
 def export_network(module: torch.nn.Module, path: Path, example: torch.Tensor, sites: tuple[str, ...], dynamo: bool = False) -> None:
     """Write ``module`` as ONNX with operators named after ``sites``; the file appears whole or not at all."""
+    import torch
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:

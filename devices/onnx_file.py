@@ -94,7 +94,8 @@ def _fix_shapes(model: onnx.ModelProto, batch: int, shapes: dict[str, tuple[int,
             if size is None:
                 example = "x".join(str(a.dim_value if a.dim_value > 0 else 1 if n == 0 else 64) for n, a in enumerate(axes))
                 free = "x".join(str(a.dim_value) if a.dim_value > 0 else a.dim_param or "?" for a in axes)
-                raise ArgumentError(f"input {value.name!r} has the free shape {free}", f"fix it, for example: --shape {value.name}={example}")
+                hint = f"fix it, for example: --shape {value.name}={example}"
+                raise ArgumentError(f"input {value.name!r} has the free shape {free}", hint)
             if fixed is not None and size != fixed:
                 raise ArgumentError(
                     f"axis {position} of input {value.name!r} is {fixed} in the model, not {size}", "export it for that size"

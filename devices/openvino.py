@@ -10,6 +10,9 @@ of one is lost on average, a tenth of a small network's time, and is put back he
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from dataclasses import replace
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
@@ -170,26 +173,29 @@ class OpenVinoSession:
         compiled = self._compile({"PERF_COUNT": "YES"})
         request = compiled.create_infer_request()
         self._set_inputs(request)
-        counters = _Counters(request, [kernel.name for kernel in self._kernels])
+        counters = _Counters(request, self._source, [kernel.name for kernel in self._kernels])
         if not self._kernels:
-            executed = _executed(compiled, counters.names, counters.implementations)
-            self._kernels = self._source.kernels(executed)
+            kernels = self._source.kernels(_executed(compiled, counters.nodes, counters.implementations))
+            self._kernels = tuple(replace(kernel, name=name) for kernel, name in zip(kernels, counters.names, strict=True))
         return counters
 
 
 class _Counters:
     """Recovers single runs from the running means of one compiled network.
 
-    ``names`` are the kernels to follow, as an earlier compilation showed them; without them, those that ran.
+    ``names`` are the lasting names of the kernels to follow, as an earlier compilation showed them; without them, those
+    that ran. ``nodes`` are what this compilation calls them.
     """
 
-    def __init__(self, request: openvino.InferRequest, names: Sequence[str] = ()) -> None:
+    def __init__(self, request: openvino.InferRequest, source: SourceGraph, names: Sequence[str] = ()) -> None:
         self._request = request
         request.infer()  # the cold run; it stays inside every later mean and cancels in the difference
-        infos = {info.node_name: info for info in request.get_profiling_info()}
+        found = request.get_profiling_info()
+        infos = dict(zip(_lasting_names([info.node_name for info in found], source), found, strict=True))
         if not infos.keys() >= set(names):
             raise DeviceError("OpenVINO compiled the network into other kernels than before", "measure this network again")
         self.names = list(names) or [name for name, info in infos.items() if _ran(info)]
+        self.nodes = [infos[name].node_name for name in self.names]
         self.implementations = [infos[name].exec_type for name in self.names]
         self._totals_us = [self._means()]
 
@@ -200,7 +206,7 @@ class _Counters:
 
     def _means(self) -> npt.NDArray[np.float64]:
         means = {info.node_name: info.real_time.total_seconds() * 1e6 for info in self._request.get_profiling_info()}
-        return np.array([means[name] for name in self.names])
+        return np.array([means[node] for node in self.nodes])
 
     def measure(self, runs: int, mark: Callable[[], None]) -> npt.NDArray[np.float64]:
         """Kernel times in ns, float64[runs, kernels]."""
@@ -232,6 +238,17 @@ def _taut(lowest: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
             totals[-1] = np.clip(2 * totals[-2] - totals[-3], lowest[-1], highest[-1])
             totals[1] = np.clip(2 * totals[2] - totals[3], lowest[1], highest[1])
     return totals
+
+
+def _lasting_names(nodes: Sequence[str], source: SourceGraph) -> list[str]:
+    """Names that mean the same in every compilation: OpenVINO numbers the nodes that it makes itself anew each time."""
+    used: Counter[str] = Counter()
+    names = []
+    for node in nodes:
+        name = node if source.find(node) else re.sub(r"\d+", "", node)
+        used[name] += 1
+        names.append(name if used[name] == 1 else f"{name}#{used[name]}")
+    return names
 
 
 def _ran(info: openvino.ProfilingInfo) -> bool:

@@ -43,6 +43,7 @@ def profile(
     plan: Plan | None = None,
     limit_s: float = 60.0,
     affinity: tuple[int, ...] = (),
+    retry_failed: bool = False,
     export: Callable[[npt.ArrayLike], ModelFile] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> LatencyTable:
@@ -57,9 +58,9 @@ def profile(
     every layer is narrow before; networks for which there is no time are left out, those that cover the layers last.
 
     Each network lives in a process of its own. One that crashes or does not answer within ``limit_s`` seconds is recorded
-    as failed, with the reason. ``affinity`` binds those processes to processors. ``export`` makes the model of a genome
-    where the space's ``build`` is not to be used. If ``folder`` already holds this campaign, it goes on where it stopped;
-    an interrupted campaign leaves all that was measured.
+    as failed, with the reason, and only tried again with ``retry_failed``. ``affinity`` binds those processes to
+    processors. ``export`` makes the model of a genome where the space's ``build`` is not to be used. If ``folder`` already
+    holds this campaign, it goes on where it stopped; an interrupted campaign leaves all that was measured.
 
     Raises :class:`ArgumentError`, :class:`~layerclock.errors.CampaignError` (another campaign in the folder, or nothing
     could be measured) and :class:`~layerclock.errors.OutputError`.
@@ -90,9 +91,11 @@ def profile(
             from layerclock.devices.export import Exporter
 
             export = Exporter(space, batch=device.target.batch)
+        if retry_failed:
+            store.forget_failures()
         limits = Limits(rounds=rounds, budget_s=budget_s, begin=begin)
         with WorkerPool(device, limit_s, store.log, affinity) as pool:
             Sitting(pool, export, store, record, index, limits, progress or (lambda _: None)).measure()
-        table = summarise(store, index)
+        table = summarise(store, index, affinity)
         table.write(store.table_path)
         return table

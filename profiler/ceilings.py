@@ -6,6 +6,7 @@ a large matrix product; the memory ceiling adds two tensors too large for any ca
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +42,8 @@ def measure_ceilings(device: Device, folder: Path, limit_s: float = 60.0, affini
             onnx.save(model, str(path))
             worker = pool.start()
             try:
-                worker.load(ModelFile(path, name, ("probe",)))
+                digest = hashlib.sha256(path.read_bytes()).hexdigest()[:24]  # as any model's: devices may read it as a number
+                worker.load(ModelFile(path, digest, ("probe",)))
                 worker.wait()
                 at_rest_ns = float(np.min(worker.rest_readings()))
                 order = Order(_RUNS, 2 * _RUNS, at_rest_ns, profiled=False)

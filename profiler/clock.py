@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from layerclock.devices.energy import EnergyMeter
     from layerclock.interfaces import KernelTimes, Session
 
-__all__ = ["Reference", "measure", "rest_readings"]
+__all__ = ["PACING", "Reference", "measure", "rest_readings"]
 
 # Large enough to keep the vector units busy, small enough to leave the network's data in the second-level cache.
 _REFERENCE_SIZE = 64
@@ -39,6 +39,8 @@ _WARM_UP_NS = 2_000_000_000
 # For a quiet moment the runs of one kind wait, together, this many times their own length, within bounds.
 _PATIENCE, _PATIENCE_NS = 2.0, (100_000_000, 500_000_000)
 _PAUSE_S = 0.0005
+# The same in words, for the table.
+PACING = f"runs wait for a quiet moment up to {_PATIENCE:g} times their own length, at least {_PATIENCE_NS[0] / 1e6:g} ms a round"
 # How long the machine is watched before a campaign to learn the reference workload's time at rest.
 _REST_S = 1.0
 
@@ -109,10 +111,10 @@ def rest_readings(reference: Reference) -> np.ndarray[tuple[int], np.dtype[np.fl
 def measure(session: Session, order: Order, reference: Reference, energy: EnergyMeter | None) -> Measurement:
     """Time ``session`` as ``order`` says; network and round are left at -1 for the caller to fill in.
 
-    ``facts``: energy_j (of one run), peak_resident_bytes (of the process), steal_s, throttled_s, frequency_mhz,
-    temperature_c; each only where the machine tells. Raises :class:`~layerclock.errors.DeviceError`.
+    ``facts``: measured_s (how long all this took), energy_j (of one run), peak_resident_bytes (of the process), steal_s,
+    throttled_s, frequency_mhz, temperature_c; each only where the machine tells. Raises :class:`~layerclock.errors.DeviceError`.
     """
-    before = Disturbance.now()
+    begin, before = perf_counter_ns(), Disturbance.now()
     warm_up = _warm_up(session)
     patience_ns = min(max(_PATIENCE * order.runs * float(warm_up.min()), _PATIENCE_NS[0]), _PATIENCE_NS[1])
     reference.be_patient(order.reference_ns, patience_ns)
@@ -126,6 +128,7 @@ def measure(session: Session, order: Order, reference: Reference, energy: Energy
         reference.be_patient(order.reference_ns, patience_ns)
         kernels, kernels_watched = _kernels(session, order, reference)
     facts |= Disturbance.now().since(before)
+    facts["measured_s"] = (perf_counter_ns() - begin) / 1e9
     peak = peak_resident_bytes()
     if peak is not None:
         facts["peak_resident_bytes"] = float(peak)

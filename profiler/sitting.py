@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from layerclock.devices.machine import available_memory_bytes
-from layerclock.errors import DeviceError
+from layerclock.errors import CampaignError, DeviceError
 from layerclock.profiler.measurement import Measurement, Order
 from layerclock.profiler.observations import Observed
 from layerclock.profiler.worker import WorkerKilledError
@@ -41,6 +41,8 @@ _TRIES = 3
 _LOADING_SHARE, _COVERING_SHARE = 0.45, 0.75
 # With a budget: the fewest rounds before a steady table ends the campaign, and a bound that no campaign should meet.
 _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 1000
+# If the first so many networks cannot be loaded, the rest cannot, either.
+_HOPELESS = 3
 # Exports run ahead of the workers that load them by this many networks.
 _LOADING_AT_ONCE = 2
 
@@ -125,11 +127,18 @@ class Sitting:
                 pending.append((number, self._start(number)))
             except DeviceError as error:
                 self._fail(number, error)
+            self._give_up_if_hopeless(workers)
             while len(pending) >= _LOADING_AT_ONCE:
                 self._settle(*pending.popleft(), workers)
         while pending:
             self._settle(*pending.popleft(), workers)
         return workers, left
+
+    def _give_up_if_hopeless(self, workers: dict[int, Worker]) -> None:
+        if len(self._failed) >= _HOPELESS and not workers and not any(network.rounds for network in self._seen.networks.values()):
+            reason = next(iter(self._seen.networks.values())).failure
+            hint = "mend that, then run the same command with --retry-failed"
+            raise CampaignError(f"the first {len(self._failed)} networks all failed: {reason}", hint)
 
     def _loaded_long_enough(self, begin: float, numbers: list[int]) -> bool:
         if self._limits.budget_s is None or not numbers:

@@ -166,6 +166,13 @@ class CampaignFolder:
                 sittings[written["sitting"]] = max(sittings.get(written["sitting"], 0.0), float(written["sitting_s"]))
         return Done({network: frozenset(seen) for network, seen in rounds.items()}, frozenset(failed), sum(sittings.values()))
 
+    def forget_failures(self) -> None:
+        """Drop the parts that say why a network could not be measured, so that it is tried again."""
+        for path, network, round_number in list(self._parts()):
+            with _naming(path):
+                if _footer(pq.read_schema(path), network, round_number)["failure"]:
+                    path.unlink()
+
     def add(self, measurement: Measurement, sitting: str = "", sitting_s: float = 0.0) -> None:
         """Write one measurement; ``sitting`` names the process that measures, ``sitting_s`` is its age in seconds.
 

@@ -11,6 +11,7 @@ import numpy as np
 from layerclock.datasets.table import LatencyTable, Provenance
 from layerclock.devices.machine import conditions
 from layerclock.errors import CampaignError
+from layerclock.profiler.clock import PACING
 from layerclock.profiler.observations import Observed
 from layerclock.timing import STEADY_HALF_WIDTH
 from layerclock.version import VERSION
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["summarise"]
 
 
-def summarise(folder: CampaignFolder, index: SiteIndex) -> LatencyTable:
-    """The latency table of all that a campaign has measured so far.
+def summarise(folder: CampaignFolder, index: SiteIndex, affinity: tuple[int, ...] = ()) -> LatencyTable:
+    """The latency table of all that a campaign has measured so far; ``affinity``: what its workers were bound to, if to anything.
 
     Raises :class:`CampaignError` on damaged parts or if nothing was measured.
     """
@@ -49,13 +50,17 @@ def summarise(folder: CampaignFolder, index: SiteIndex) -> LatencyTable:
         command=record.command,
         started_utc=record.started_utc,
         written_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-        conditions=conditions(),
+        conditions=conditions() | ({"affinity": ",".join(map(str, affinity))} if affinity else {}) | {"pacing": PACING},
     )
     return LatencyTable.from_rows(
         rows, record.target, record.space, record.space_digest, provenance,
         additivity=_additivity(rows[: len(layers)], seen, record, index),
         interference=seen.interference(),
-        coverage={"layers_measured": float(len(layers)), "layers_of_the_space": float(len(index.vocabulary))},
+        coverage={
+            "layers_measured": float(len(layers)),
+            "layers_of_the_space": float(len(index.vocabulary)),
+            "fewest_networks_a_layer": float(min(len(part.timings) for part in layers.values())),
+        },
     )  # fmt: skip
 
 

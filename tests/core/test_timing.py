@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from layerclock.timing import LATENCY_QUANTILE, Timing
+from layerclock.timing import DISTURBED_ABOVE, LATENCY_QUANTILE, Timing, disturbance
 
 
 def test_statistics_come_from_the_samples() -> None:
@@ -23,6 +23,8 @@ def test_a_timing_without_a_list_of_samples_is_refused(samples: np.ndarray[tuple
         Timing(samples)
     with pytest.raises(ValueError, match="differ in length"):
         Timing(np.ones(3), np.zeros(2, dtype=np.int64))
+    with pytest.raises(ValueError, match="disturbed and samples differ in length"):
+        Timing(np.ones(3), disturbed=np.zeros(2))
 
 
 @pytest.mark.parametrize(("count", "level"), [(40, 0.9), (120, 0.9), (120, 0.5)])
@@ -66,3 +68,47 @@ def test_what_is_faster_than_can_be_measured_is_noisy_and_no_error() -> None:
 def test_one_half_alone_has_no_noise_floor() -> None:
     assert math.isnan(Timing(np.array([1e6])).noise_floor)
     assert math.isnan(Timing(np.full(6, 1e6), np.array([0, 0, 2, 2, 4, 4])).noise_floor)
+
+
+def test_a_run_is_as_disturbed_as_the_reference_beside_it_was_slow() -> None:
+    reference_ns = np.array([100.0, 90.0, 105.0, 150.0, 100.0, np.nan, np.nan])
+    switches = np.array([0, 0, 0, 0, 1, 0, 2])
+    disturbed = disturbance(reference_ns, switches, at_rest_ns=100.0)
+    assert disturbed == pytest.approx([0.0, 0.0, 0.05, 0.5, 0.5, 0.0, 1.0])
+    assert ((disturbed <= DISTURBED_ABOVE) == [True, True, True, False, False, True, False]).all()
+    assert disturbance(reference_ns, switches, at_rest_ns=float("nan")).tolist() == [0, 0, 0, 0, 0.5, 0, 1]
+
+
+def test_the_latency_rests_on_undisturbed_samples_where_there_are_enough() -> None:
+    samples = np.concatenate([np.full(8, 2000.0), np.full(24, 1000.0)])  # the disturbed ones are even faster
+    disturbed = np.concatenate([np.zeros(8), np.full(24, 0.5)])
+    timing = Timing(samples, disturbed=disturbed)
+    assert (timing.undisturbed, timing.settled) == (8, True)
+    assert timing.latency_us == 2.0
+    assert timing.interval_us() == (2.0, 2.0)
+    assert timing.quantile_us(0) == 1.0, "the other statistics are those of all samples"
+    assert timing.verdict == ("steady", "")
+
+
+def test_where_too_few_are_undisturbed_the_least_disturbed_join_them() -> None:
+    disturbed = np.concatenate([np.full(20, 0.9), np.full(12, 0.1)])
+    timing = Timing(np.concatenate([np.full(20, 9000.0), np.full(12, 1000.0)]), disturbed=disturbed)
+    assert (timing.undisturbed, timing.settled) == (0, False)
+    assert timing.latency_us == 1.0
+    assert timing.interval_us()[1] == 1.0
+    assert timing.verdict == ("noisy", "only 0 of 32 samples were undisturbed")
+
+
+def test_the_quantile_sinks_with_the_undisturbed_share() -> None:
+    samples = np.arange(1000.0, 1100.0)
+    quiet = Timing(samples, disturbed=np.zeros(100))
+    busy = Timing(np.concatenate([samples, samples]), disturbed=np.repeat([0.0, 1.0], 100))
+    assert quiet.latency_us == Timing(samples).latency_us == pytest.approx(np.quantile(samples, LATENCY_QUANTILE) / 1e3)
+    assert busy.latency_us == pytest.approx(np.quantile(samples, LATENCY_QUANTILE / 2) / 1e3)
+    assert Timing(samples, disturbed=np.ones(100)).latency_us == pytest.approx(samples.min() / 1e3)
+
+
+def test_the_noise_floor_is_that_of_the_samples_that_the_latency_rests_on() -> None:
+    rounds = np.repeat([0, 1], 20)
+    samples = np.where(np.arange(40) % 2, 5e6, 1e6)
+    assert Timing(samples, rounds, np.where(np.arange(40) % 2, 1.0, 0.0)).noise_floor == 0.0

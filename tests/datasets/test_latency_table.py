@@ -42,13 +42,15 @@ def _edit_footer(file: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
 
 
 def test_what_is_written_is_read(fake_table: LatencyTable, file: Path) -> None:
-    table = replace(fake_table, provenance=replace(fake_table.provenance, licence="CC0-1.0", parents=("abc", "def")))
+    provenance = replace(fake_table.provenance, licence="CC0-1.0", parents=("abc", "def"))
+    table = replace(fake_table, provenance=provenance, interference={"steal_s": 0.5}, ceilings={"flops_per_s": 1e9})
     table.write(file)
     read = read_table(file)
     assert read.rows.equals(table.rows)
     assert read.rows.schema.equals(SCHEMA, check_metadata=False)
     assert (read.targets, read.space, read.space_digest) == (table.targets, table.space, table.space_digest)
     assert (read.provenance, read.additivity) == (table.provenance, table.additivity)
+    assert (read.interference, read.coverage, read.ceilings) == (table.interference, table.coverage, table.ceilings)
     assert read.target == table.target
     assert read.content_hash == table.content_hash
     assert len(read) == table.rows.num_rows == sum(read.level(level).num_rows for level in ("layer", "kernel", "network"))
@@ -113,7 +115,21 @@ def test_a_newer_schema_says_update(file: Path) -> None:
         read_table(file)
 
 
-@pytest.mark.parametrize("name", ["schema_version", "targets", "space", "space_digest", "provenance", "additivity", "content_hash"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "schema_version",
+        "targets",
+        "space",
+        "space_digest",
+        "provenance",
+        "additivity",
+        "interference",
+        "coverage",
+        "ceilings",
+        "content_hash",
+    ],
+)
 def test_a_footer_that_lacks_something_is_refused(file: Path, name: str) -> None:
     def remove(footer: dict[str, Any]) -> None:
         del footer[name]
@@ -179,14 +195,16 @@ def test_a_folder_that_looks_like_a_partition_adds_nothing(fake_table: LatencyTa
 
 
 def test_units_stand_in_the_names_of_the_columns() -> None:
-    dimensionless = {"kernels", "noise_floor"}
+    others = {"kernels", "noise_floor", "energy_mj"}
     for name, kind, meaning in COLUMNS:
         assert meaning, name
         if kind == pa.float64():
-            assert name in dimensionless or name.endswith("_us"), name
+            assert name in others or name.endswith("_us"), name
         assert kind == pa.float64() or not name.endswith("_us"), name
     assert SCHEMA.names == [name for name, _, _ in COLUMNS]
-    assert SCHEMA.field("macs").metadata == {b"description": b"multiply-accumulates for batch 1 (layers, networks)"}
+    assert SCHEMA.field("macs").metadata == {
+        b"description": b"multiply-accumulates: for batch 1 (layers, networks), at the measured batch (kernels)"
+    }
 
 
 def test_networks_come_by_role_and_failed_rows_are_left_out(fake_table: LatencyTable, tiny_index: SiteIndex) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -14,12 +13,12 @@ import openvino
 import pytest
 
 from layerclock.devices.conformance import check_device
-from layerclock.devices.openvino import OpenVinoDevice, OpenVinoSession, _Counters
 from layerclock.errors import DeviceError, DeviceUnavailableError
 from layerclock.interfaces import DeviceOptions, ModelFile
 from layerclock.plugins import open_device
 
 if TYPE_CHECKING:
+    from layerclock.devices.openvino import OpenVinoDevice, OpenVinoSession
     from layerclock.interfaces import Session
 
 DEVICES = ("fake:cpu", "onnxruntime:cpu", "openvino:CPU")
@@ -42,8 +41,8 @@ def test_every_option_is_part_of_the_target(name: str) -> None:
     option = {"fake:cpu": "slowdown", "onnxruntime:cpu": "session.intra_op.allow_spinning", "openvino:CPU": "CPU_DENORMALS_OPTIMIZATION"}[
         name
     ]
-    with_option = open_device(name, DeviceOptions(extra={option: "1"})).target
-    assert plain.differences(with_option) == {f"options.{option}": (None, "1")}
+    with_option = open_device(name, DeviceOptions(extra={option: "0"})).target
+    assert plain.differences(with_option) == {f"options.{option}": (dict(plain.options).get(option), "0")}
 
 
 @pytest.mark.parametrize("name", DEVICES)
@@ -53,7 +52,7 @@ def test_a_precision_that_the_adapter_cannot_run_is_refused(name: str) -> None:
 
 
 def test_option_values_that_the_runtime_refuses_are_device_errors(tiny_model: ModelFile) -> None:
-    with pytest.raises(DeviceError, match=r"slowdown must be a number"):
+    with pytest.raises(DeviceError, match=r"slowdown and counting_ns are numbers"):
         open_device("fake:cpu", DeviceOptions(extra={"slowdown": "much"}))
     for extra, reason in (({"NUM_STREAMS": "many"}, "streams from str: many"), ({"NO_SUCH_OPTION": "1"}, "NO_SUCH_OPTION")):
         with pytest.raises(DeviceError, match=reason) as raised:
@@ -151,62 +150,7 @@ def test_openvino_counts_on_past_one_compilation(tiny_model: ModelFile) -> None:
     times = session.kernel_times(60)
     assert times.samples_ns.shape == (60, len(times.kernels))
     assert session._counting is not None
-    assert session._counting.runs <= 24
-
-
-class _RunningMeans:
-    """A request that counts as OpenVINO does: whole microseconds of each run, and of their mean since compilation."""
-
-    def __init__(self, runs_us: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> None:
-        self._whole_us = np.floor(runs_us).astype(np.int64)
-        self._done = 0
-
-    def infer(self) -> None:
-        self._done += 1
-
-    def get_profiling_info(self) -> list[SimpleNamespace]:
-        means_us = (self._whole_us[: self._done].sum(axis=0) // self._done).tolist()
-        counters = [
-            SimpleNamespace(
-                node_name=f"k{number}",
-                exec_type="jit",
-                status="Status.EXECUTED" if mean_us else "Status.NOT_RUN",
-                real_time=timedelta(microseconds=mean_us),
-            )
-            for number, mean_us in enumerate(means_us)
-        ]
-        fused = SimpleNamespace(node_name="fused", exec_type="undef", status="Status.NOT_RUN", real_time=timedelta())
-        in_place = SimpleNamespace(node_name="in place", exec_type="reorder_f32", status="Status.NOT_RUN", real_time=timedelta())
-        return [fused, *counters, in_place]
-
-
-def _counted(runs_us: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    counters = _Counters(cast("openvino.InferRequest", _RunningMeans(runs_us)))
-    assert counters.names == [f"k{number}" for number in range(runs_us.shape[1])]
-    samples = counters.measure(len(runs_us) - 1)
-    assert counters.runs == len(runs_us)
-    return samples / 1e3
-
-
-def test_single_runs_are_recovered_from_running_means() -> None:
-    # Sums that are multiples of the number of runs: no mean is cut, and only the allowance for cutting is added.
-    runs_us = np.array([[900.0, 50.0], [100.0, 30.0], [200.0, 40.0], [160.0, 20.0], [140.0, 35.0]])
-    assert not (np.cumsum(runs_us, axis=0) % np.arange(1, 6)[:, None]).any()
-    assert _counted(runs_us) == pytest.approx(runs_us[1:] + 1.0, abs=1e-6)
-
-
-def test_cutting_to_microseconds_costs_no_more_than_the_number_of_runs_and_nothing_on_average() -> None:
-    rng = np.random.default_rng(0)
-    runs_us = np.vstack([rng.uniform(500, 1000, (1, 400)), rng.uniform(1, 200, (23, 400))])  # the first run is cold
-    errors_us = _counted(runs_us) - runs_us[1:]
-    assert (np.abs(errors_us) <= np.arange(1, 24)[:, None] + 1e-6).all()
-    assert (np.abs(errors_us.mean(axis=0)) <= 1.1).all()
-    assert abs(errors_us.mean()) < 0.05
-
-
-def test_a_kernel_faster_than_the_counters_is_the_same_kernel_in_every_compilation() -> None:
-    for cold_us in (0.3, 1.3):
-        assert _counted(np.array([[cold_us, 70.0], [0.2, 40.0], [0.1, 40.0]])).shape == (2, 2)
+    assert session._counting.runs <= 32
 
 
 @pytest.mark.parametrize("name", DEVICES)

@@ -104,8 +104,8 @@ def test_without_boundaries_walking_back_stops_at_the_layer(source: SourceGraph)
 def test_walking_back_stops_at_a_tensor_that_passes_between_kernels(source: SourceGraph) -> None:
     executed = [Executed(name, "x", (name,), only_last=True) for name in ("a/Relu", "b/Project", "c/Gemm")]
     assert [kernel.fused_ops for kernel in source.kernels(executed)][1] == ("Conv", "Conv", "Add")
-    # The runtime says that the depthwise result left a kernel: so it was computed with what comes before it.
-    kernels = source.kernels(executed, boundaries={"b/Depthwise"})
+    # The runtime says which results left a kernel, the depthwise one among them: it was computed with what comes before it.
+    kernels = source.kernels(executed, boundaries={"b/Depthwise", "b/Add"})
     assert [kernel.fused_ops for kernel in kernels] == [("Conv", "Relu", "Conv"), ("Conv", "Add"), ("Flatten", "Gemm")]
 
 

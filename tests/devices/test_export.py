@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from layerclock.devices.attribution import SourceGraph
+from layerclock.devices.cache import cache_folder
 from layerclock.devices.conformance import check_device
-from layerclock.devices.export import Exporter, cache_folder, calibrate_normalisation, export_network
+from layerclock.devices.export import Exporter, calibrate_normalisation, export_network
 from layerclock.errors import DeviceError, OutputError, SpaceError
 from layerclock.plugins import open_device
 from layerclock.space import sample

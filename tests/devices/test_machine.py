@@ -4,7 +4,7 @@ import platform
 
 import pytest
 
-from layerclock.devices.machine import conditions, cpu_fingerprint
+from layerclock.devices.machine import Disturbance, available_memory_bytes, conditions, cpu_fingerprint, peak_resident_bytes
 
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="other systems tell less of their processor")
@@ -27,3 +27,30 @@ def test_what_changes_from_day_to_day_is_not_in_the_fingerprint() -> None:
     assert {"kernel", "python", "cpus_usable", "load_average"} <= set(facts)
     assert not set(facts) & {name for name, _ in cpu_fingerprint()}
     assert all(isinstance(value, str) and value for value in facts.values())
+
+
+def test_what_disturbed_is_the_growth_of_counters_and_the_moment_of_readings() -> None:
+    before = Disturbance(steal_s=1.0, throttled_s=2.0, frequency_mhz=3000.0, temperature_c=40.0)
+    after = Disturbance(steal_s=1.5, throttled_s=2.0, frequency_mhz=2000.0, temperature_c=60.0)
+    assert after.since(before) == {"steal_s": 0.5, "throttled_s": 0.0, "frequency_mhz": 2000.0, "temperature_c": 60.0}
+
+
+def test_what_the_machine_does_not_tell_is_left_out_and_never_zero() -> None:
+    assert Disturbance().since(Disturbance()) == {}
+    assert Disturbance(steal_s=1.0).since(Disturbance()) == {}
+    assert Disturbance().since(Disturbance(steal_s=1.0, temperature_c=50.0)) == {}
+    assert Disturbance(steal_s=2.0, temperature_c=50.0).since(Disturbance(steal_s=1.0)) == {"steal_s": 1.0, "temperature_c": 50.0}
+
+
+def test_the_present_readings_of_this_machine_are_possible() -> None:
+    before = Disturbance.now()
+    assert all(value >= 0 for value in Disturbance.now().since(before).values())
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="read from /proc")
+def test_memory_is_told_in_bytes() -> None:
+    available, peak = available_memory_bytes(), peak_resident_bytes()
+    assert available is not None
+    assert peak is not None
+    assert 2**20 < peak < 2**42
+    assert 0 <= available < 2**46

@@ -45,7 +45,10 @@ def main() -> None:
     provenance = replace(
         table.provenance, command="layerclock profile", licence="CC0-1.0", parents=("parent",), conditions={"affinity": "0,1"}
     )
-    small = replace(table, rows=pa.Table.from_pylist([layer, kernel, profiled, held_out, failed], schema=SCHEMA), provenance=provenance)
+    small = replace(
+        table, rows=pa.Table.from_pylist([layer, kernel, profiled, held_out, failed], schema=SCHEMA), provenance=provenance,
+        interference={"steal_s": 0.5}, ceilings={"flops_per_s": 1e9, "bytes_per_s": 1e10},
+    )  # fmt: skip
     small.write(HERE / "table-schema-1.parquet")
     content = {
         "rows": small.rows.to_pylist(),
@@ -54,6 +57,9 @@ def main() -> None:
         "space_digest": small.space_digest,
         "provenance": asdict(small.provenance),
         "additivity": dict(small.additivity),
+        "interference": dict(small.interference),
+        "coverage": dict(small.coverage),
+        "ceilings": dict(small.ceilings),
         "content_hash": small.content_hash,
     }
     (HERE / "table-schema-1.json").write_text(json.dumps(content, indent=1) + "\n")

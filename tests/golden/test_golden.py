@@ -30,7 +30,8 @@ def test_a_table_of_schema_1_is_read_as_it_was_written() -> None:
     assert [_as_json(asdict(target)) for target in table.targets.values()] == expected["targets"]
     assert (table.space, table.space_digest) == (expected["space"], expected["space_digest"])
     assert _as_json(asdict(table.provenance)) == expected["provenance"]
-    assert dict(table.additivity) == expected["additivity"]
+    for name in ("additivity", "interference", "coverage", "ceilings"):
+        assert dict(getattr(table, name)) == expected[name]
     assert table.content_hash == expected["content_hash"]
     assert [row["status"] for row in expected["rows"]].count("failed") == 1
     assert len(table.networks("holdout")) == 1

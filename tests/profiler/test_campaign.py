@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -9,11 +10,11 @@ import numpy as np
 import pytest
 
 from layerclock.datasets.table import read_table
-from layerclock.devices.fake import FakeDevice, FakeSession
+from layerclock.devices.export import Exporter
 from layerclock.errors import ArgumentError, CampaignError, DeviceError, OutputError
-from layerclock.interfaces import DeviceOptions, KernelTimes
+from layerclock.interfaces import DeviceOptions
 from layerclock.plugins import open_device
-from layerclock.profiler.campaign import Progress, profile
+from layerclock.profiler.campaign import profile
 from layerclock.profiler.plan import Plan, make_plan
 from layerclock.profiler.store import CampaignFolder
 
@@ -21,13 +22,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import numpy.typing as npt
+
     from layerclock.datasets.table import LatencyTable
-    from layerclock.interfaces import ModelFile, SearchSpace
+    from layerclock.interfaces import Device, ModelFile, SearchSpace
+    from layerclock.profiler.sitting import Progress
     from layerclock.space import SiteIndex
 
     ProfileTiny = Callable[..., LatencyTable]
 
 CALL_US = 20.0  # what the fake device adds to the sum of its kernels for a call
+
+
+def _fake(**extra: str) -> Device:
+    return open_device("fake:cpu", DeviceOptions(extra=extra))
 
 
 def _parts(folder: Path) -> dict[str, int]:
@@ -71,21 +79,8 @@ def test_the_layers_of_a_network_add_up_to_its_time(fake_table: LatencyTable, ti
     assert set(fake_table.level("layer")["overhead_us"].to_pylist()) == {0.0}
 
 
-class _InflatedSession(FakeSession):
-    """Counting costs 3 us a kernel, as on a real runtime."""
-
-    def kernel_times(self, runs: int) -> KernelTimes:
-        times = super().kernel_times(runs)
-        return KernelTimes(times.kernels, times.samples_ns + 3000.0)
-
-
-class _InflatedDevice(FakeDevice):
-    def load(self, model: ModelFile) -> FakeSession:
-        return _InflatedSession(self, model)
-
-
 def test_the_cost_of_counting_is_subtracted_and_told(fake_table: LatencyTable, profile_tiny: ProfileTiny, tmp_path: Path) -> None:
-    table = profile_tiny(_InflatedDevice("fake:cpu", DeviceOptions()), folder=tmp_path)
+    table = profile_tiny(_fake(counting_ns="3000"), folder=tmp_path)
     # Uncorrected, the layers would sum to half as much again; what is left over is the call, spread over the kernels.
     assert table.additivity["median"] == pytest.approx(1.0, abs=0.005)
     true_us = fake_table.layer_latencies_us()
@@ -99,23 +94,8 @@ def test_the_cost_of_counting_is_subtracted_and_told(fake_table: LatencyTable, p
     assert kernels == pytest.approx(cost_us)
 
 
-class _CoarseSession(FakeSession):
-    """The last kernel is faster than the counters can tell: zero, and once less."""
-
-    def kernel_times(self, runs: int) -> KernelTimes:
-        times = super().kernel_times(runs)
-        times.samples_ns[:, -1] = 0.0
-        times.samples_ns[0, -1] = -1000.0
-        return times
-
-
-class _CoarseDevice(FakeDevice):
-    def load(self, model: ModelFile) -> FakeSession:
-        return _CoarseSession(self, model)
-
-
 def test_a_kernel_faster_than_the_counters_is_a_noisy_row_and_no_error(profile_tiny: ProfileTiny, tmp_path: Path) -> None:
-    table = profile_tiny(_CoarseDevice("fake:cpu", DeviceOptions()), folder=tmp_path)
+    table = profile_tiny(_fake(coarse="yes"), folder=tmp_path)
     (row,) = (row for row in table.level("kernel").to_pylist() if row["latency_us"] <= 0)
     assert (row["op"], row["status"], row["reason"]) == ("Gemm", "noisy", "faster than can be measured")
     assert read_table(tmp_path / "table.parquet").content_hash == table.content_hash
@@ -154,37 +134,22 @@ def test_a_finished_campaign_is_not_measured_again(fake_folder: Path, fake_table
 def test_another_campaign_in_the_folder_is_refused(fake_folder: Path, profile_tiny: ProfileTiny) -> None:
     with pytest.raises(CampaignError, match=r"differs in threads \(1 there, 2 now\)"):
         profile_tiny(open_device("fake:cpu", DeviceOptions(threads=2)), folder=fake_folder)
-    with pytest.raises(CampaignError, match="differs in rounds"):
-        profile_tiny(open_device("fake:cpu"), folder=fake_folder, rounds=3)
+    with pytest.raises(CampaignError, match="differs in runs"):
+        profile_tiny(open_device("fake:cpu"), folder=fake_folder, runs=6)
 
 
-class _FragileDevice(FakeDevice):
-    """Fails to load the network with the most layers, and to run the one with the fewest in its second round."""
-
-    def __init__(self, unloadable: str = "", breaks_down: str = "") -> None:
-        super().__init__("fake:cpu", DeviceOptions())
-        self.unloadable, self.breaks_down = unloadable, breaks_down
-
-    def load(self, model: ModelFile) -> FakeSession:
-        if self.unloadable in ("every", model.digest):
-            raise DeviceError("out of memory", "buy some")
-        return _FragileSession(self, model) if model.digest == self.breaks_down else super().load(model)
-
-
-class _FragileSession(FakeSession):
-    runs = 0
-
-    def run(self) -> int:
-        self.runs += 1
-        if self.runs > 6:  # a warm-up and five runs a round
-            raise DeviceError("the device has gone away")
-        return super().run()
+def test_more_rounds_are_added_to_a_finished_campaign(fake_folder: Path, profile_tiny: ProfileTiny, tmp_path: Path) -> None:
+    shutil.copytree(fake_folder, tmp_path / "copy")
+    before = _parts(tmp_path / "copy")
+    table = profile_tiny(open_device("fake:cpu"), folder=tmp_path / "copy", rounds=3)
+    after = _parts(tmp_path / "copy")
+    assert before.items() <= after.items()
+    assert set(after) - set(before) == {f"{network:05d}-002.parquet" for network in range(22)}
+    assert set(table.level("network")["n_samples"].to_pylist()) == {15}
 
 
 @pytest.fixture(scope="module")
 def digests(tiny_space: SearchSpace, tiny_index: SiteIndex) -> list[str]:
-    from layerclock.devices.export import Exporter
-
     plan = make_plan(tiny_index, networks=14, holdout=8)
     return [Exporter(tiny_space)(genome).digest for genome in np.concatenate([plan.profiled, plan.holdout])]
 
@@ -192,36 +157,55 @@ def digests(tiny_space: SearchSpace, tiny_index: SiteIndex) -> list[str]:
 def test_a_network_that_fails_costs_its_own_rows_and_says_why(
     digests: list[str], fake_table: LatencyTable, profile_tiny: ProfileTiny, tmp_path: Path
 ) -> None:
-    table = profile_tiny(_FragileDevice(unloadable=digests[15], breaks_down=digests[3]), folder=tmp_path)
-    networks = table.level("network").to_pylist()
-    failed = {number: row for number, row in enumerate(networks) if row["status"] == "failed"}
+    table = profile_tiny(_fake(refuse=digests[15], exhaust=digests[3]), folder=tmp_path)
+    failed = {number: row for number, row in enumerate(table.level("network").to_pylist()) if row["status"] == "failed"}
     assert {number: row["reason"] for number, row in failed.items()} == {
-        3: "the device has gone away",
-        15: "out of memory (buy some)",
+        3: "out of memory",
+        15: f"{digests[15]}.onnx is refused (as the options ask)",
     }
     assert all(row["latency_us"] is None for row in failed.values())
-    assert _keys(table) == _keys(fake_table)
+    # Only what ran in no other network is missing, too.
+    assert _keys(table) < _keys(fake_table)
+    assert table.level("network")["key"].to_pylist() == fake_table.level("network")["key"].to_pylist()
     assert (len(table.networks()), len(table.networks("holdout"))) == (13, 7)
+    # It is not tried again, and leaves one part with its reason.
+    parts = _parts(tmp_path)
+    assert [name for name in sorted(parts) if int(name[:5]) in failed] == ["00003-000.parquet", "00015-000.parquet"]
+    again = profile_tiny(_fake(refuse=digests[15], exhaust=digests[3]), folder=tmp_path)
+    assert _parts(tmp_path) == parts
+    assert again.content_hash == table.content_hash
 
 
-def test_networks_that_fail_on_the_way_back_keep_what_was_measured(digests: list[str], profile_tiny: ProfileTiny, tmp_path: Path) -> None:
+def test_networks_that_fail_on_the_way_back_keep_what_was_measured(
+    digests: list[str], tiny_space: SearchSpace, profile_tiny: ProfileTiny, tmp_path: Path
+) -> None:
     def interrupt(progress: Progress) -> None:
         if (progress.stage, progress.done) == ("measure", 22):  # the first round is complete
             raise KeyboardInterrupt
 
+    export = Exporter(tiny_space)
+
+    def export_all_but_one(genome: npt.ArrayLike) -> ModelFile:
+        model = export(genome)
+        if model.digest == digests[3]:
+            raise DeviceError("it cannot be exported any more")
+        return model
+
     with pytest.raises(KeyboardInterrupt):
         profile_tiny(open_device("fake:cpu"), folder=tmp_path, progress=interrupt)
     kept = _parts(tmp_path)
-    profile_tiny(_FragileDevice(unloadable=digests[3]), folder=tmp_path)
+    profile_tiny(open_device("fake:cpu"), folder=tmp_path, export=export_all_but_one)
     assert kept.items() <= _parts(tmp_path).items()
     measured = {(m.network, m.round): m for m in CampaignFolder(tmp_path).measurements()}
     assert measured[3, 0].kernels is not None
-    assert measured[3, 1].failure == "out of memory (buy some)"
+    assert measured[3, 1].failure == "it cannot be exported any more"
 
 
-def test_a_campaign_in_which_nothing_runs_is_an_error_with_the_reason(profile_tiny: ProfileTiny, tmp_path: Path) -> None:
-    with pytest.raises(CampaignError, match="no network could be profiled: out of memory"):
-        profile_tiny(_FragileDevice(unloadable="every"), folder=tmp_path)
+def test_a_campaign_in_which_nothing_runs_is_an_error_with_the_reason(
+    digests: list[str], profile_tiny: ProfileTiny, tmp_path: Path
+) -> None:
+    with pytest.raises(CampaignError, match=r"the first [34] networks all failed: .* is refused"):
+        profile_tiny(_fake(refuse=" ".join(digests)), folder=tmp_path)
 
 
 def test_chosen_networks_are_measured_instead_of_a_plan(tiny_space: SearchSpace, tiny_index: SiteIndex, tmp_path: Path) -> None:
@@ -240,16 +224,15 @@ def test_chosen_networks_are_measured_instead_of_a_plan(tiny_space: SearchSpace,
 def test_a_long_plan_is_measured_in_waves_that_fit_into_memory(
     monkeypatch: pytest.MonkeyPatch, fake_table: LatencyTable, profile_tiny: ProfileTiny, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("layerclock.profiler.campaign._LOADED_AT_ONCE", 9)
+    monkeypatch.setattr("layerclock.profiler.sitting._LOADED_AT_ONCE", 9)
     told: list[Progress] = []
     table = profile_tiny(open_device("fake:cpu"), folder=tmp_path, progress=told.append)
     assert _keys(table) == _keys(fake_table)
-    loaded = [progress.total for progress in told if progress.stage == "export and load" and progress.done == 0]
-    assert sum(loaded) == 22
-    assert max(loaded) <= 9
+    # How many are left to load, each time that a wave begins.
+    assert [progress.total for progress in told if progress.stage == "export and load" and progress.done == 0] == [22, 13, 4]
 
 
-@pytest.mark.parametrize("wrong", [{"networks": 0}, {"holdout": -1}, {"rounds": 1}, {"runs": 0}])
+@pytest.mark.parametrize("wrong", [{"networks": 0}, {"holdout": -1}, {"rounds": 1}, {"runs": 0}, {"limit_s": 0}, {"budget_s": 0}])
 def test_numbers_that_make_no_campaign_are_refused(wrong: dict[str, int], profile_tiny: ProfileTiny, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="is no campaign"):
         profile_tiny(open_device("fake:cpu"), folder=tmp_path / "new", **wrong)

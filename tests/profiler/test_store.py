@@ -13,7 +13,8 @@ import pytest
 from layerclock.errors import CampaignError, OutputError
 from layerclock.interfaces import KernelTimes
 from layerclock.network import Kernel, TensorSpec
-from layerclock.profiler.store import CampaignFolder, CampaignRecord, Measurement
+from layerclock.profiler.measurement import Measurement, Watched
+from layerclock.profiler.store import CampaignFolder, CampaignRecord
 from layerclock.target import Target
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ RECORD = CampaignRecord(
     target=Target("fake:cpu", "fake", "1", "float32", 1, 1, (("slowdown", "2"),), (("cpu", "fake"),)),
     profiled=((0, 1), (1, 0)),
     holdout=((1, 1),),
-    rounds=2,
     runs=3,
     command="layerclock profile",
     started_utc="2025-01-01T00:00:00+00:00",
@@ -40,7 +40,16 @@ KERNEL = Kernel(
     (("group", 1),),
     "nchwc",
     "jit",
+    432,
 )
+
+
+def _watched(runs: int) -> Watched:
+    return Watched(np.linspace(1.0, 2.0, runs), np.arange(runs, dtype=np.int64))
+
+
+def _measurement(network: int, round_number: int, *times: float) -> Measurement:
+    return Measurement(network, round_number, np.array(times), _watched(len(times)), warm_up_ns=np.array([99.0]))
 
 
 @pytest.fixture
@@ -62,7 +71,6 @@ def test_the_same_campaign_goes_on_under_its_first_command(folder: CampaignFolde
 @pytest.mark.parametrize(
     ("other", "named"),
     [
-        (replace(RECORD, rounds=3), "differs in rounds"),
         (replace(RECORD, runs=4), "differs in runs"),
         (replace(RECORD, space="another space", space_digest="4567"), "differs in space, space_digest"),
         (replace(RECORD, holdout=()), "differs in holdout"),
@@ -82,44 +90,82 @@ def test_another_campaign_is_refused_and_says_what_differs(folder: CampaignFolde
 
 
 def test_measurements_are_read_as_they_were_added(folder: CampaignFolder) -> None:
-    times = KernelTimes((KERNEL, replace(KERNEL, name="last", attributes=())), np.array([[1.5, 2.0], [3.0, 4.0]]))
+    times = KernelTimes((KERNEL, replace(KERNEL, name="last", attributes=(), macs=None)), np.array([[1.5, 2.0], [3.0, 4.0]]))
+    nobody_looked = Watched(np.array([np.nan, np.nan]), np.array([0, 3]))
     added = [
-        Measurement(0, 0, np.array([10.0, 11.0]), times),
-        Measurement(1, 0, np.array([12.0])),
-        Measurement(1, 1, np.array([]), failure="it caught fire"),
+        replace(_measurement(0, 0, 10.0, 11.0), kernels=times, kernels_watched=nobody_looked, facts={"energy_j": 0.5, "steal_s": 0.0}),
+        _measurement(1, 0, 12.0),
+        Measurement.failed(1, 1, "it caught fire"),
     ]
     for measurement in reversed(added):
-        assert not folder.has(measurement.network, measurement.round)
         folder.add(measurement)
-        assert folder.has(measurement.network, measurement.round)
     read = list(folder.measurements())
-    assert [(m.network, m.round, m.end_to_end_ns.tolist(), m.failure) for m in read] == [
-        (m.network, m.round, m.end_to_end_ns.tolist(), m.failure) for m in added
+    assert [(m.network, m.round, m.end_to_end_ns.tolist(), m.warm_up_ns.tolist(), m.failure, m.facts) for m in read] == [
+        (m.network, m.round, m.end_to_end_ns.tolist(), m.warm_up_ns.tolist(), m.failure, m.facts) for m in added
     ]
+    for one, other in zip(read, added, strict=True):
+        assert np.array_equal(one.watched.reference_ns, other.watched.reference_ns)
+        assert np.array_equal(one.watched.switches, other.watched.switches)
     assert read[1].kernels is read[2].kernels is None
+    assert read[1].kernels_watched is None
     assert read[0].kernels is not None
     assert read[0].kernels.kernels == times.kernels
     assert np.array_equal(read[0].kernels.samples_ns, times.samples_ns)
+    assert read[0].kernels_watched is not None
+    assert np.array_equal(read[0].kernels_watched.reference_ns, nobody_looked.reference_ns, equal_nan=True)
+    assert read[0].kernels_watched.switches.tolist() == [0, 3]
+
+
+def test_a_folder_tells_what_is_done_and_what_it_took(folder: CampaignFolder) -> None:
+    assert (dict(folder.done().rounds), folder.done().failed, folder.done().spent_s) == ({}, frozenset(), 0.0)
+    folder.add(_measurement(0, 0, 1.0), "first", 3.0)
+    folder.add(_measurement(1, 0, 1.0), "first", 4.5)
+    folder.add(_measurement(0, 1, 1.0), "second", 2.0)
+    folder.add(Measurement.failed(2, 0, "it caught fire"), "second", 1.0)
+    done = folder.done()
+    assert done.rounds == {0: {0, 1}, 1: {0}, 2: {0}}
+    assert done.failed == {2}
+    assert done.spent_s == 6.5  # how old each sitting became
+
+
+def test_held_out_networks_are_loaded_between_the_profiled_ones() -> None:
+    record = replace(RECORD, profiled=tuple((n,) for n in range(6)), holdout=tuple((n,) for n in range(6, 8)))
+    order = record.loading_order()
+    assert sorted(order) == list(range(8))
+    assert [number for number in order if number < 6] == list(range(6)), "those that cover the layers first stay first"
+    assert order.index(6) < order.index(3) < order.index(7)
+    assert replace(record, holdout=()).loading_order() == list(range(6))
+
+
+def test_drafts_of_a_killed_process_are_removed_under_the_lock(folder: CampaignFolder) -> None:
+    folder.add(_measurement(0, 0, 1.0))
+    draft = folder.path / "parts" / ".00001-000.parquet.abc"
+    draft.write_bytes(b"half of a part")
+    assert folder.done().rounds == {0: {0}}
+    with folder.lock():
+        assert [path.name for path in (folder.path / "parts").iterdir()] == ["00000-000.parquet"]
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 and then nothing", None])
 def test_a_damaged_part_is_named(folder: CampaignFolder, content: bytes | None) -> None:
-    folder.add(Measurement(1, 1, np.array([1.0, 2.0])))
+    folder.add(_measurement(1, 1, 1.0, 2.0))
     part = folder.path / "parts" / "00001-001.parquet"
     part.write_bytes(part.read_bytes()[:-20] if content is None else content)
     with pytest.raises(CampaignError, match=r"the part .*00001-001\.parquet is damaged.*delete this file and run the same command again"):
         list(folder.measurements())
+    with pytest.raises(CampaignError, match=r"the part .*00001-001\.parquet is damaged"):
+        folder.done()
 
 
 def test_a_part_that_belongs_to_no_network_is_named(folder: CampaignFolder) -> None:
-    folder.add(Measurement(1, 1, np.array([1.0])))
+    folder.add(_measurement(1, 1, 1.0))
     part = folder.path / "parts" / "00001-001.parquet"
     part.rename(part.with_name("copy of 1.parquet"))
-    with pytest.raises(CampaignError, match=r"the part .*copy of 1\.parquet is damaged"):
+    with pytest.raises(CampaignError, match=r"copy of 1\.parquet is no part of this campaign"):
         list(folder.measurements())
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "not json", json.dumps({"format": 1, "target": {}})])
+@pytest.mark.parametrize("text", ["", "{}", "[]", "not json", json.dumps({"format": 2, "target": {}})])
 def test_a_damaged_record_is_refused(folder: CampaignFolder, text: str) -> None:
     (folder.path / "campaign.json").write_text(text)
     with pytest.raises(CampaignError, match=r"cannot read .*campaign\.json"):
@@ -128,7 +174,7 @@ def test_a_damaged_record_is_refused(folder: CampaignFolder, text: str) -> None:
 
 def test_a_record_of_another_format_is_refused(folder: CampaignFolder) -> None:
     file = folder.path / "campaign.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 2}))
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 1}))
     with pytest.raises(CampaignError, match="has a format that this version does not know"):
         folder.record()
 

@@ -14,11 +14,14 @@ from layerclock.cli.output import json_option, print_json, print_table, progress
 from layerclock.errors import ArgumentError, TooNoisyError
 from layerclock.interfaces import DeviceOptions
 from layerclock.plugins import load_space, open_device
+from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from layerclock.datasets.table import LatencyTable
+    from layerclock.interfaces import SearchSpace
+    from layerclock.profiler.plan import Plan
     from layerclock.profiler.sitting import Progress
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
@@ -86,6 +89,7 @@ class _Processors(click.ParamType[tuple[int, ...], str | tuple[int, ...]]):
 )
 @click.option("--limit", "limit_s", type=_Duration(), default=60.0, show_default="60s", help="What takes longer to answer failed.")
 @click.option("--affinity", type=_Processors(), default=(), help="Processors that networks are bound to.")
+@click.option("--retry-failed", is_flag=True, help="Try networks again that failed in an earlier sitting.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the choice of networks.")
 @click.option("--max-noise", type=click.FloatRange(min=0), default=0.1, show_default=True,
               help="Exit with 3 if the relative noise floor is above this.")  # fmt: skip
@@ -94,8 +98,8 @@ class _Processors(click.ParamType[tuple[int, ...], str | tuple[int, ...]]):
 def command(
     models: tuple[Path, ...], device_name: str, space_name: str | None, folder: Path | None, networks: int, holdout: int,
     budget_s: float | None, rounds: int | None, runs: int | None, threads: int, batch: int, precision: str, options: tuple[str, ...],
-    shapes: tuple[tuple[str, tuple[int, ...]], ...], depth: int, limit_s: float, affinity: tuple[int, ...], seed: int, max_noise: float,
-    as_json: bool, quiet: bool,
+    shapes: tuple[tuple[str, tuple[int, ...]], ...], depth: int, limit_s: float, affinity: tuple[int, ...], retry_failed: bool,
+    seed: int, max_noise: float, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Measure sub-networks of a space, or given ONNX models, into a latency table.
 
@@ -118,7 +122,8 @@ def command(
 
             table = profile(
                 device, space, folder, networks=networks, holdout=holdout, rounds=rounds or 4, runs=runs or 8, budget_s=budget_s, seed=seed,
-                limit_s=limit_s, affinity=affinity, progress=tell,
+                plan=_announced(space, networks, holdout, seed, quiet), limit_s=limit_s, affinity=affinity, retry_failed=retry_failed,
+                progress=tell,
             )  # fmt: skip
         else:
             from layerclock.profiler.files import profile_files
@@ -140,6 +145,24 @@ def command(
             f"the noise floor of {table.noise_floor:.1%} is above {max_noise:.1%}; the table is written nevertheless",
             f"stop other work on this machine, or run the same command with more --rounds; see: layerclock table check {path}",
         )
+
+
+def _announced(space: SearchSpace, networks: int, holdout: int, seed: int, quiet: bool) -> Plan | None:
+    """The plan, told before it is carried out; None for numbers that make no plan, which the campaign refuses."""
+    from layerclock.profiler.plan import make_plan
+
+    if networks < 1 or holdout < 0:
+        return None
+    index = SiteIndex.of(space)
+    plan = make_plan(index, networks, holdout, seed)
+    counts = plan.coverage(index)
+    if not quiet:
+        click.echo(
+            f"plan: {len(plan.profiled)} networks to profile, {len(plan.holdout)} held out; of {len(counts)} distinct layers "
+            f"{int((counts > 0).sum())} are covered, each at least {int(counts.min())} times",
+            err=True,
+        )
+    return plan
 
 
 def _teller(device: str, report: Callable[[str, int, int, float], None]) -> Callable[[Progress], None]:

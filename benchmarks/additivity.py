@@ -1,0 +1,59 @@
+"""Do the layers add up? Sum of a network's rows plus overhead against its end-to-end time, for 100 unseen sub-networks.
+
+Both runtimes, OFA-MobileNetV3 at 224 and 128 px, one thread and two. 40 sub-networks are profiled, the others timed end to
+end in the same rounds.
+
+``python benchmarks/additivity.py [--quick] [--only onnxruntime:cpu/224/1]``, about five minutes a combination on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from report import finish, tell
+
+import layerclock as lc
+
+COMBINATIONS = tuple("/".join(parts) for parts in itertools.product(("onnxruntime:cpu", "openvino:CPU"), ("224", "128"), ("1", "2")))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="20 profiled, 30 unseen, two rounds")
+    parser.add_argument("--only", choices=COMBINATIONS, action="append", help="this combination only; may be repeated")
+    parser.add_argument("--output", type=Path, help="keep the campaigns here (and go on with them)")
+    arguments = parser.parse_args()
+    networks, holdout, rounds = (20, 30, 2) if arguments.quick else (40, 100, 4)
+    figures: dict[str, float] = {}
+    targets: dict[str, tuple[str, float]] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        for combination in arguments.only or COMBINATIONS:
+            name, resolution, threads = combination.split("/")
+            short = f"{name.split(':')[0]}_{resolution}px_{threads}t"
+            space = lc.load_space(f"ofa-mobilenetv3:resolution={resolution}")
+            device = lc.open_device(name, lc.DeviceOptions(threads=int(threads)))
+            folder = (arguments.output or Path(temporary)) / short
+            table = lc.profile(device, space, folder, networks=networks, holdout=holdout, rounds=rounds, progress=tell)
+            truth = table.networks("holdout")
+            error = np.abs(lc.fit(table, space).predict(truth.genomes).latency_ms / truth.latency_ms - 1)
+            figures |= {
+                f"{short}_within_3_percent": 100 * float((error <= 0.03).mean()),
+                f"{short}_mean_error_percent": 100 * float(error.mean()),
+                f"{short}_noise_floor_percent": 100 * float(np.nanmean(truth.noise_floor)),
+                f"{short}_layer_sum_over_end_to_end": table.additivity["median"],
+                f"{short}_undisturbed_percent": 100 * table.interference["undisturbed_share"],
+            }
+            targets[f"{short}_within_3_percent"] = (">=", 95.0)
+            print(
+                combination, {key: round(value, 2) for key, value in figures.items() if key.startswith(short)}, file=sys.stderr, flush=True
+            )
+    return finish("additivity", figures, targets, arguments.quick)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

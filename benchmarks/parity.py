@@ -1,0 +1,131 @@
+"""Is our end-to-end latency the one that the runtimes' own tools give? 20 sub-networks of OFA-MobileNetV3, interleaved.
+
+OpenVINO: ``benchmark_app`` with the same settings (sync, one stream, one thread). ONNX Runtime: a plain loop around
+``InferenceSession.run``. On a shared machine medians are those of the neighbours' work, so that the fastest run of each
+side is compared too. The targets are for the medians over the networks.
+
+``python benchmarks/parity.py [--quick]``, about five minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime
+from report import finish
+
+import layerclock as lc
+from layerclock.devices.export import Exporter
+from layerclock.profiler.measurement import Order
+from layerclock.profiler.observations import Observed
+from layerclock.profiler.store import CampaignRecord
+from layerclock.profiler.worker import WorkerPool
+from layerclock.space import sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from layerclock.interfaces import Device, ModelFile
+
+RUNS = 20
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="8 networks, three rounds")
+    quick = parser.parse_args().quick
+    networks, rounds = (8, 3) if quick else (20, 5)
+    space = lc.load_space("ofa-mobilenetv3")
+    index = lc.SiteIndex.of(space)
+    genomes = sample(index, networks, np.random.default_rng(0))
+    models = [Exporter(space)(genome) for genome in genomes]
+    figures: dict[str, float] = {}
+    targets: dict[str, tuple[str, float]] = {}
+    for name, make in (("onnxruntime:cpu", _plain_loops), ("openvino:CPU", _benchmark_apps)):
+        device = lc.open_device(name)
+        record = CampaignRecord(space.name, index.digest, device.target, (), tuple(map(tuple, genomes.tolist())), RUNS, "", "")
+        ours_ms, theirs_ms = _interleaved(device, models, make(models), Observed(record, index), rounds)
+        short = name.split(":")[0]
+        for column, statistic in enumerate(("fastest", "median")):
+            off = 100 * np.abs(ours_ms[:, column] / theirs_ms[:, column] - 1)
+            figures[f"{short}_{statistic}_off_median_percent"] = float(np.median(off))
+            figures[f"{short}_{statistic}_off_most_percent"] = float(off.max())
+        figures[f"{short}_our_latency_over_their_fastest"] = float(np.median(ours_ms[:, 2] / theirs_ms[:, 0]))
+        figures[f"{short}_our_latency_over_their_median"] = float(np.median(ours_ms[:, 2] / theirs_ms[:, 1]))
+        targets[f"{short}_fastest_off_median_percent"] = ("<=", 2.0)
+    return finish("parity", figures, targets, quick)
+
+
+def _interleaved(
+    device: Device, models: list[ModelFile], other: Callable[[int], tuple[float, float]], seen: Observed, rounds: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ours float64[N, 3]: fastest, median and latency in ms; theirs float64[N, 2]: fastest and median, each the best of the rounds."""
+    from dataclasses import replace
+
+    theirs: list[list[tuple[float, float]]] = [[] for _ in models]
+    with tempfile.TemporaryDirectory() as folder, WorkerPool(device, 60.0, Path(folder) / "log") as pool:
+        workers = []
+        for model in models:
+            worker = pool.start()
+            worker.load(model)
+            worker.wait()
+            workers.append(worker)
+        seen.rest(workers[0].rest_readings())
+        for number in range(rounds):
+            for position, worker in enumerate(workers):
+                measurement = worker.measure(Order(RUNS, RUNS, seen.at_rest_ns, profiled=False))
+                seen.add(replace(measurement, network=position, round=number))
+                theirs[position].append(other(position))
+            print(f"{device.target.device}: round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+    at_rest = seen.at_rest_ns
+    ours = []
+    for position in range(len(models)):
+        network = seen.networks[position]
+        medians = [float(np.median(m.end_to_end_ns)) for m in network.rounds]
+        ours.append(
+            (min(m.end_to_end_ns.min() for m in network.rounds) / 1e6, min(medians) / 1e6, network.end_to_end(at_rest).latency_us / 1e3)
+        )
+    return np.array(ours), np.array([np.min(one, axis=0) for one in theirs])
+
+
+def _plain_loops(models: list[ModelFile]) -> Callable[[int], tuple[float, float]]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    sessions = [onnxruntime.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"]) for model in models]
+
+    def time(position: int) -> tuple[float, float]:
+        session = sessions[position]
+        feed = {value.name: np.random.default_rng(0).standard_normal(value.shape, dtype=np.float32) for value in session.get_inputs()}
+        times = []
+        for _ in range(RUNS + 3):
+            start = perf_counter_ns()
+            session.run(None, feed)
+            times.append((perf_counter_ns() - start) / 1e6)
+        return min(times[3:]), float(np.median(times[3:]))
+
+    return time
+
+
+def _benchmark_apps(models: list[ModelFile]) -> Callable[[int], tuple[float, float]]:
+    def time(position: int) -> tuple[float, float]:
+        command = [
+            str(Path(sys.executable).parent / "benchmark_app"), "-m", str(models[position].path), "-d", "CPU", "-api", "sync",
+            "-hint", "latency", "-nstreams", "1", "-nthreads", "1", "-infer_precision", "CPU:f32", "-niter", str(RUNS),
+        ]  # fmt: skip
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found = {name: float(value) for name, value in re.findall(r"(Median|Min):\s+([0-9.]+) ms", said)}
+        return found["Min"], found["Median"]
+
+    return time
+
+
+if __name__ == "__main__":
+    sys.exit(main())

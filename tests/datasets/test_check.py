@@ -1,0 +1,128 @@
+"""The check of a table finds each kind of fault, in tables altered in one place, and none in a good one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+
+from layerclock.datasets.check import check_table
+from layerclock.datasets.schema import SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from layerclock.datasets.table import LatencyTable
+
+    Row = dict[str, Any]
+
+GOOD = {"undisturbed_share": 0.9, "reference_drift": 0.02, "steal_s": 0.0, "throttled_s": 0.0, "temperature_c_max": 60.0}
+
+
+@pytest.fixture
+def good(fake_table: LatencyTable) -> LatencyTable:
+    """A table that keeps every rule."""
+    rows = [
+        row | {"status": "steady" if row["status"] == "noisy" else row["status"], "n_undisturbed": max(8, row["n_undisturbed"] or 0)}
+        for row in fake_table.rows.to_pylist()
+    ]
+    # The small networks of the tests spend a large share of their time in the call, and not in their layers.
+    table = replace(fake_table, interference=GOOD, additivity={"median": 0.95, "lowest": 0.94, "highest": 0.96})
+    return replace(table, rows=pa.Table.from_pylist(rows, schema=SCHEMA))
+
+
+def _altered(table: LatencyTable, level: str, alter: Callable[[Row], None], most: int = 1) -> LatencyTable:
+    rows = table.rows.to_pylist()
+    for row in [row for row in rows if row["level"] == level][:most]:
+        alter(row)
+    return replace(table, rows=pa.Table.from_pylist(rows, schema=SCHEMA))
+
+
+def _broken(table: LatencyTable) -> dict[str, bool]:
+    """The rules that the table breaks, and whether each is serious."""
+    return {finding.rule: finding.serious for finding in check_table(table) if not finding.kept}
+
+
+def test_a_good_table_keeps_every_rule_and_each_says_what_it_saw(good: LatencyTable) -> None:
+    findings = check_table(good)
+    assert [finding for finding in findings if not finding.kept] == []
+    assert len({finding.rule for finding in findings}) == len(findings) == 12
+    assert all(finding.detail and finding.advice for finding in findings)
+
+
+def test_what_nobody_looked_at_is_no_rule(good: LatencyTable) -> None:
+    assert len(check_table(replace(good, interference={}))) == 7
+
+
+def test_layers_that_were_not_measured_are_missed(good: LatencyTable) -> None:
+    missing = replace(good, coverage={**good.coverage, "layers_of_the_space": good.coverage["layers_of_the_space"] + 1})
+    assert _broken(missing) == {"every layer of the space was measured": True}
+    assert _broken(replace(missing, space="onnx:model")) == {}, "a runtime may fold layers of a file away"
+
+
+def test_a_network_that_failed_is_named(good: LatencyTable) -> None:
+    failed = _altered(good, "network", lambda row: row.update(status="failed", reason="it caught fire", latency_us=None))
+    assert _broken(failed) == {"no network failed": True}
+    (finding,) = (finding for finding in check_table(failed) if not finding.kept)
+    assert finding.detail == "1 of 22; the first: it caught fire"
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda row: row.update(latency_us=-1.0, interval_low_us=-2.0),
+        lambda row: row.update(latency_us=0.0, interval_low_us=0.0),
+        lambda row: row.update(latency_us=row["interval_high_us"] * 1.1),
+        lambda row: row.update(interval_low_us=row["latency_us"] * 1.01, interval_high_us=row["latency_us"] * 1.02),
+        lambda row: row.update(p10_us=row["p90_us"] * 2),
+        lambda row: row.update(min_us=row["p90_us"] * 2),
+    ],
+)
+@pytest.mark.parametrize("level", ["layer", "network"])
+def test_times_that_cannot_be_are_found(good: LatencyTable, level: str, alter: Callable[[Row], None]) -> None:
+    assert _broken(_altered(good, level, alter)) == {"every time is possible": True}
+
+
+def test_few_samples_are_found_and_serious_if_they_are_many(good: LatencyTable) -> None:
+    rule = "every row rests on at least 8 undisturbed samples"
+    assert _broken(_altered(good, "layer", lambda row: row.update(n_undisturbed=7))) == {rule: False}
+    assert _broken(_altered(good, "layer", lambda row: row.update(n_undisturbed=0), most=10**6)) == {rule: True}
+
+
+def test_wide_intervals_are_found_and_serious_if_they_are_most_of_the_time(good: LatencyTable) -> None:
+    rule = "layers whose interval is wide take little of the time"
+
+    def noisy(row: Row) -> None:
+        row["status"] = "noisy"
+
+    assert _broken(_altered(good, "layer", noisy)) == {}
+    assert _broken(_altered(good, "layer", noisy, most=10**6)) == {rule: True}
+
+
+def test_noisy_networks_are_found(good: LatencyTable) -> None:
+    assert _broken(_altered(good, "network", lambda row: row.update(noise_floor=0.05), most=10**6)) == {
+        "the noise floor of whole networks is low": True
+    }
+
+
+@pytest.mark.parametrize("median", [0.5, 1.2, float("nan")])
+def test_layers_that_do_not_sum_to_the_network_are_found(good: LatencyTable, median: float) -> None:
+    rule = "the layers of a network sum to its end-to-end time"
+    assert _broken(replace(good, additivity={**good.additivity, "median": median})) == {rule: True}
+    assert _broken(replace(good, additivity={})) == {rule: True}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("undisturbed_share", 0.2, "most runs were undisturbed"),
+        ("reference_drift", 0.3, "the machine stayed as fast as it was"),
+        ("steal_s", 5.0, "the hypervisor took no time"),
+        ("throttled_s", 1.0, "the control group was not throttled"),
+        ("temperature_c_max", 95.0, "it stayed cool"),
+    ],
+)
+def test_a_disturbed_machine_is_told_and_not_serious(good: LatencyTable, name: str, value: float, rule: str) -> None:
+    assert _broken(replace(good, interference={**GOOD, name: value})) == {rule: False}

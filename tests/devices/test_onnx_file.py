@@ -1,0 +1,184 @@
+"""Any ONNX file made ready: names and layers from whatever paths it has, shapes fixed, and every bad file refused in words."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from layerclock.devices.onnx_file import prepare_model
+from layerclock.errors import ArgumentError, DeviceError
+from layerclock.network import TensorSpec
+from layerclock.plugins import open_device
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+Axis = int | str
+
+
+def _save(
+    path: Path,
+    nodes: Sequence[onnx.NodeProto],
+    inputs: dict[str, tuple[int, Sequence[Axis]]],
+    weights: dict[str, tuple[int, ...]] | None = None,
+    output: Sequence[Axis] | None = None,
+) -> Path:
+    graph = helper.make_graph(
+        list(nodes),
+        "g",
+        [helper.make_tensor_value_info(name, kind, axes) for name, (kind, axes) in inputs.items()],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, output)],
+        [numpy_helper.from_array(np.ones(shape, dtype=np.float32), name) for name, shape in (weights or {}).items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    return path
+
+
+def _two_layers(path: Path, axes: Sequence[Axis] = (1, 3, 8, 8), names: Sequence[str] = ("", "", "", "", "")) -> Path:
+    """Convolution, activation, convolution, pooling, flattening: 3 -> 4 -> 5 channels."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], names[0]),
+        helper.make_node("Relu", ["a"], ["b"], names[1]),
+        helper.make_node("Conv", ["b", "w2"], ["c"], names[2]),
+        helper.make_node("GlobalAveragePool", ["c"], ["d"], names[3]),
+        helper.make_node("Flatten", ["d"], ["y"], names[4]),
+    ]
+    return _save(path, nodes, {"x": (TensorProto.FLOAT, axes)}, {"w1": (4, 3, 3, 3), "w2": (5, 4, 1, 1)})
+
+
+def _names(path: Path) -> list[str]:
+    return [node.name for node in onnx.load(str(path)).graph.node]
+
+
+def test_without_paths_each_convolution_begins_a_layer(tmp_path: Path) -> None:
+    prepared = prepare_model(_two_layers(tmp_path / "m.onnx"))
+    assert prepared.file.sites == ("Conv_0", "Conv_2")
+    assert _names(prepared.file.path) == [
+        "Conv_0/Conv", "Conv_0/Relu", "Conv_2/Conv", "Conv_2/GlobalAveragePool", "Conv_2/Flatten",
+    ]  # fmt: skip
+    first, second = (placed.layer for placed in prepared.layers)
+    assert (first.op, first.macs, first.params) == ("Conv", 4 * 6 * 6 * 3 * 9, 4 * 3 * 9)
+    assert (first.inputs, first.outputs) == ((TensorSpec((1, 3, 8, 8)),), (TensorSpec((1, 4, 6, 6)),))
+    assert (second.op, second.macs, second.params) == ("Conv", 5 * 6 * 6 * 4, 5 * 4)
+    assert (second.inputs, second.outputs) == ((TensorSpec((1, 4, 6, 6)),), (TensorSpec((1, 5)),))
+    assert dict(first.attributes) == {"model": "m", "module": "Conv_0"}
+
+
+def test_torchscript_paths_name_the_layers_to_the_depth_asked_for(tmp_path: Path) -> None:
+    names = ("/stem/conv/Conv", "/stem/act/Relu", "/body/body.0/conv/Conv", "/GlobalAveragePool", "/Flatten")
+    path = _two_layers(tmp_path / "m.onnx", names=names)
+    by_depth = {depth: prepare_model(path, depth=depth).file.sites for depth in (1, 2, 3)}
+    assert by_depth[1] == ("stem", "body")
+    assert by_depth[2][0] == "stem.conv"
+    assert len(set(by_depth.values())) == 3
+    # What has no path of its own belongs to the layer before it.
+    assert _names(prepare_model(path, depth=1).file.path)[-1].split("/")[0] == "body"
+    with pytest.raises(ArgumentError, match="depth=0"):
+        prepare_model(path, depth=0)
+
+
+@pytest.mark.parametrize("dynamo", [False, True])
+def test_both_of_torch_s_exporters_name_their_layers(dynamo: bool, tmp_path: Path) -> None:
+    network = torch.nn.Sequential(OrderedDict(stem=torch.nn.Conv2d(3, 4, 3), head=torch.nn.Conv2d(4, 5, 1))).eval()
+    path = tmp_path / "m.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, of its exporters
+        torch.onnx.export(network, (torch.zeros(1, 3, 8, 8),), str(path), dynamo=dynamo, verbose=False, external_data=False)
+    prepared = prepare_model(path, depth=1)
+    assert prepared.file.sites == ("stem", "head")
+    assert [placed.layer.macs for placed in prepared.layers] == [4 * 6 * 6 * 3 * 9, 5 * 6 * 6 * 4]
+    assert [placed.layer.params for placed in prepared.layers] == [4 * 27 + 4, 5 * 4 + 5]
+
+
+def test_equal_names_become_distinct(tmp_path: Path) -> None:
+    path = _two_layers(tmp_path / "m.onnx", names=("same",) * 5)
+    names = _names(prepare_model(path).file.path)
+    assert len(set(names)) == len(names) == 5
+    paths = ("/block/Conv", "/block/Relu", "/block/Conv", "/block/Pool", "/block/Flatten")
+    assert _names(prepare_model(_two_layers(path, names=paths)).file.path)[:3] == ["block/Conv", "block/Relu", "block/Conv_2"]
+
+
+def test_a_free_batch_becomes_that_of_the_device(tmp_path: Path) -> None:
+    path = _two_layers(tmp_path / "m.onnx", axes=("N", 3, 8, 8))
+    for batch in (1, 4):
+        prepared = prepare_model(path, batch)
+        assert prepared.layers[0].layer.inputs == (TensorSpec((batch, 3, 8, 8)),)
+    assert prepare_model(path, 1).file.digest != prepare_model(path, 4).file.digest
+    with pytest.raises(ArgumentError, match=r"batch is 1, not 4 \(say so with --batch\)|axis 0 .* is 1 in the model, not 4"):
+        prepare_model(_two_layers(path), 4)
+
+
+def test_another_free_axis_has_to_be_fixed(tmp_path: Path) -> None:
+    path = _two_layers(tmp_path / "m.onnx", axes=(1, 3, "H", "W"))
+    with pytest.raises(ArgumentError, match=r"'x' has the free shape 1x3xHxW \(fix it, for example: --shape x=1x3x64x64\)"):
+        prepare_model(path)
+    assert prepare_model(path, shapes={"x": (1, 3, 10, 12)}).layers[0].layer.outputs == (TensorSpec((1, 4, 8, 10)),)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "said"),
+    [
+        ({"z": (1, 3, 8, 8)}, r"no input 'z' \(its inputs: x\)"),
+        ({"x": (1, 3, 8)}, "has 4 axes, not 3"),
+        ({"x": (1, 1, 8, 8)}, "axis 1 of input 'x' is 3 in the model, not 1"),
+    ],
+)
+def test_a_shape_that_contradicts_the_model_is_refused(shapes: dict[str, tuple[int, ...]], said: str, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        prepare_model(_two_layers(tmp_path / "m.onnx"), shapes=shapes)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x08\x08\x12garbage" * 9, b"no model at all"])
+def test_a_file_that_is_no_model_is_a_clear_error(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DeviceError, match=r"m\.onnx (as an ONNX model|holds no operators)"):
+        prepare_model(path)
+
+
+def test_a_truncated_model_is_a_clear_error(tmp_path: Path) -> None:
+    path = _two_layers(tmp_path / "m.onnx")
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(DeviceError, match=r"m\.onnx"):
+        prepare_model(path)
+
+
+def test_what_cannot_be_counted_is_said(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], "/head/MatMul"),
+        helper.make_node("Einsum", ["a", "v"], ["y"], "/head/Einsum", equation="ij,jk->ik"),
+    ]
+    path = _save(tmp_path / "m.onnx", nodes, {"x": (TensorProto.FLOAT, (2, 4))}, {"w": (4, 8), "v": (8, 3)})
+    (placed,) = prepare_model(path, batch=2, depth=1).layers
+    assert dict(placed.layer.attributes)["uncounted"] == 1
+    assert placed.layer.macs == 2 * 4 * 8
+
+
+@pytest.mark.parametrize("device", ["onnxruntime:cpu", "openvino:CPU"])
+def test_whole_number_inputs_run(device: str, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["rows"], "/embed/Gather"),
+        helper.make_node("MatMul", ["rows", "w"], ["y"], "/head/MatMul"),
+    ]
+    path = _save(tmp_path / "m.onnx", nodes, {"ids": (TensorProto.INT64, (1, "T"))}, {"table": (7, 4), "w": (4, 3)})
+    prepared = prepare_model(path, shapes={"ids": (1, 5)}, depth=1)
+    assert prepared.file.sites == ("embed", "head")
+    assert open_device(device).load(prepared.file).run() > 0
+
+
+def test_the_given_file_is_left_alone_and_the_prepared_one_is_kept(tmp_path: Path) -> None:
+    path = _two_layers(tmp_path / "m.onnx")
+    content = path.read_bytes()
+    first = prepare_model(path).file
+    written = first.path.stat().st_mtime_ns
+    assert prepare_model(path).file == first
+    assert (path.read_bytes(), first.path.stat().st_mtime_ns) == (content, written)

@@ -1,0 +1,141 @@
+"""Any ONNX file on the real runtimes: every kernel belongs to a layer, and a network that hangs or is refused harms no other."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from layerclock.datasets.table import read_table
+from layerclock.devices.onnx_file import prepare_model
+from layerclock.errors import ArgumentError, DeviceError, SpaceError
+from layerclock.interfaces import DeviceOptions
+from layerclock.plugins import open_device
+from layerclock.profiler.files import FileSpace, profile_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RUNTIMES = ("onnxruntime:cpu", "openvino:CPU")
+
+
+def _random(name: str, *shape: int) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.random.default_rng(0).standard_normal(shape, dtype=np.float32), name)
+
+
+def _save(path: Path, nodes: list[onnx.NodeProto], shape: tuple[int, ...], weights: list[onnx.TensorProto]) -> Path:
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        weights,
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def cnn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two convolutions with activations, a residual addition, and a classifier."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], "/stem/conv/Conv", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["b"], "/stem/act/Relu"),
+        helper.make_node("Conv", ["b", "w2"], ["c"], "/block/conv/Conv", pads=[1, 1, 1, 1]),
+        helper.make_node("Add", ["c", "b"], ["d"], "/block/Add"),
+        helper.make_node("GlobalAveragePool", ["d"], ["e"], "/head/pool/GlobalAveragePool"),
+        helper.make_node("Flatten", ["e"], ["f"], "/head/Flatten"),
+        helper.make_node("Gemm", ["f", "w3"], ["y"], "/head/fc/Gemm"),
+    ]
+    weights = [_random("w1", 16, 3, 3, 3), _random("w2", 16, 16, 3, 3), _random("w3", 16, 10)]
+    return _save(tmp_path_factory.mktemp("cnn") / "cnn.onnx", nodes, (1, 3, 32, 32), weights)
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A loop that multiplies for longer than anybody waits."""
+    inner = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("MatMul", ["state", "w"], ["next"])],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("state", TensorProto.FLOAT, [1, 64]),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.FLOAT, [1, 64]),
+        ],
+    )
+    weights = [
+        numpy_helper.from_array(np.eye(64, dtype=np.float32), "w"),
+        numpy_helper.from_array(np.array(2**50, dtype=np.int64), "turns"),
+        numpy_helper.from_array(np.array(True), "yes"),
+    ]
+    loop = helper.make_node("Loop", ["turns", "yes", "x"], ["y"], "/loop/Loop", body=inner)
+    return _save(tmp_path_factory.mktemp("endless") / "endless.onnx", [loop], (1, 64), weights)
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_a_file_is_profiled_layer_by_layer_and_no_kernel_is_lost(name: str, cnn: Path, tmp_path: Path) -> None:
+    table = profile_files(open_device(name), [cnn], tmp_path, depth=1, rounds=2, runs=4)
+    assert read_table(tmp_path / "table.parquet").content_hash == table.content_hash
+    assert read_table(tmp_path / "table.parquet").ceilings == table.ceilings
+    assert table.space == "onnx:cnn"
+    layers = {json.loads(row["attributes"])["module"]: row for row in table.level("layer").to_pylist()}
+    assert set(layers) == {"stem", "block", "head"}
+    assert {module: row["macs"] for module, row in layers.items()} == {
+        "stem": 16 * 32 * 32 * 3 * 9,
+        "block": 16 * 32 * 32 * 16 * 9,
+        "head": 16 * 10,
+    }
+    kernels = table.level("kernel").to_pylist()
+    assert sum(row["n_networks"] for row in kernels) == sum(row["kernels"] for row in layers.values())
+    fused = [op for row in kernels for op in row["fused_ops"] for _ in range(row["n_networks"])]
+    assert fused.count("Conv") == 2
+    assert {"Relu", "Add", "GlobalAveragePool", "Gemm"} <= set(fused)
+    (network,) = table.level("network").to_pylist()
+    assert network["macs"] == sum(row["macs"] for row in layers.values())
+    assert network["latency_us"] > 0
+    assert network["peak_resident_bytes"] > 2**20
+    assert network["n_samples"] >= 8
+    assert set(table.ceilings) == {"flops_per_s", "bytes_per_s"}
+    assert all(rate > 1e6 for rate in table.ceilings.values())
+    assert table.interference["reference_at_rest_ns"] > 0
+
+
+def test_a_network_that_really_hangs_or_is_refused_costs_its_own_row(cnn: Path, endless: Path, tmp_path: Path) -> None:
+    unknown = _save(tmp_path / "unknown.onnx", [helper.make_node("NoSuchOperator", ["x"], ["y"], "/a/No")], (1, 3), [])
+    files = [unknown, endless, cnn]
+    table = profile_files(open_device("onnxruntime:cpu"), files, tmp_path / "run", depth=1, rounds=2, runs=2, limit_s=3.0)
+    refused, hanging, fine = table.level("network").to_pylist()
+    assert (refused["status"], hanging["status"]) == ("failed", "failed")
+    assert "ONNX Runtime cannot load" in refused["reason"]
+    assert hanging["reason"].startswith("running it did not end within 3 s")
+    assert fine["latency_us"] > 0
+
+
+def test_files_of_equal_names_or_none_are_refused(cnn: Path, tmp_path: Path) -> None:
+    for paths in ([], [cnn, tmp_path / "cnn.onnx"]):
+        with pytest.raises(ArgumentError, match="each of another name"):
+            profile_files(open_device("fake:cpu"), paths, tmp_path)
+    with pytest.raises(DeviceError, match=r"absent\.onnx as an ONNX model"):
+        profile_files(open_device("fake:cpu"), [tmp_path / "absent.onnx"], tmp_path)
+
+
+def test_the_batch_is_that_of_the_device(cnn: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"--batch|is 1 in the model, not 2"):
+        profile_files(open_device("fake:cpu", DeviceOptions(batch=2)), [cnn], tmp_path)
+
+
+def test_given_files_are_a_space_of_one_gene(cnn: Path) -> None:
+    space = FileSpace("onnx:one,two", {"one": prepare_model(cnn, depth=1), "two": prepare_model(cnn, depth=2)})
+    assert [gene.choices for gene in space.genes] == [("one", "two")]
+    assert [site.name for site in space.sites][:3] == ["stem", "block", "head"]
+    assert space.export([1]) == space.models["two"].file
+    with pytest.raises(SpaceError, match="cannot be built"):
+        space.build([0])
