@@ -23,7 +23,7 @@ unit: $(VENV)/.installed
 	$(BIN)/pytest -q
 
 figures: $(VENV)/.installed
-	for script in layerwise_accuracy repeatability additivity parity campaign_cost faults query_speed import_time; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in layerwise_accuracy repeatability additivity parity campaign_cost faults query_speed import_time; do $(BIN)/python benchmarks/$$script.py || missed="$$missed $$script"; done; test -z "$$missed" || (echo "missed:$$missed" && exit 1)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Layerclock needs Python 3.11 or newer; name one with PYTHON=python3.12')"

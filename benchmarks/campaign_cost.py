@@ -38,6 +38,7 @@ from layerclock.space import sample
 
 if TYPE_CHECKING:
     from layerclock.interfaces import Device, SearchSpace
+    from layerclock.profiler.sitting import Progress
 
     FloatArray = npt.NDArray[np.float64]
 
@@ -72,12 +73,15 @@ def main() -> int:
             print(f"\n{name}: mean and largest error, within 5 %, after minutes of campaign, export included")
             for kind, numbers in (("covering", range(each)), ("random", range(each, 2 * each))):
                 for done in range(1, rounds + 1):
-                    rows_us, measured_s = everything.rows(numbers, done)
+                    rows_us, own_us, measured_s = everything.campaign(numbers, done)
                     minutes = (load_s * each + measured_s) / 60
-                    _show(figures, f"{short}_{kind}_{done}_rounds", minutes, everything.errors(rows_us, numbers))
+                    errors = everything.errors(rows_us, numbers, own_us)
+                    _show(figures, f"{short}_{kind}_{done}_rounds", minutes, errors)
                     if kind == "covering" and minutes <= 5:
-                        _show(figures, f"{short}_in_5_minutes", minutes, everything.errors(rows_us, numbers))
-            _show(figures, f"{short}_isolated", alone_s / 60, everything.errors(alone_us, range(each)))
+                        _show(figures, f"{short}_in_5_minutes", minutes, errors)
+            # To the isolated layers, too, an overhead and a scale are fitted, with all the end-to-end times that there are.
+            own_us = everything.latency_us(range(each))
+            _show(figures, f"{short}_isolated", alone_s / 60, everything.errors(alone_us, range(each), own_us))
             raw = everything.sums(alone_us, everything.unseen) / everything.latency_us(everything.unseen)
             figures[f"{short}_isolated_sum_over_end_to_end"] = float(np.median(raw))
             figures[f"{short}_noise_floor_percent"] = everything.noise_percent
@@ -104,16 +108,20 @@ def _show(figures: dict[str, float], name: str, minutes: float, error: FloatArra
 
 def _profile(device: Device, space: SearchSpace, plan: Plan, folder: Path, rounds: int) -> float:
     """Run the campaign; returns the seconds that export and loading took, for each network."""
-    seconds = [0.0]
-    start = monotonic()
+    seconds = 0.0
+    last = monotonic()
 
-    def watch(progress: object) -> None:
-        if progress.stage == "export and load":  # type: ignore[attr-defined]
-            seconds[0] = monotonic() - start
-        tell(progress)  # type: ignore[arg-type]
+    def watch(progress: Progress) -> None:
+        nonlocal seconds, last
+        now = monotonic()
+        if loading[0]:
+            seconds += now - last
+        loading[0], last = progress.stage == "export and load", now
+        tell(progress)
 
+    loading = [True]
     lc.profile(device, space, folder, plan=plan, rounds=rounds, progress=watch)
-    return seconds[0] / (len(plan.profiled) + len(plan.holdout))
+    return seconds / (len(plan.profiled) + len(plan.holdout))
 
 
 class _Everything:
@@ -137,14 +145,18 @@ class _Everything:
                 seen.add(measurement)
         return seen
 
-    def rows(self, numbers: range, rounds: int) -> tuple[FloatArray, float]:
-        """Layer rows in us, float64[V] (NaN: not measured), of a campaign of these networks; and its seconds of measuring."""
+    def campaign(self, numbers: range, rounds: int) -> tuple[FloatArray, FloatArray, float]:
+        """What a campaign of these networks gives: layer rows in us, float64[V] (NaN: not measured), their end-to-end times in
+        us, and the seconds of measuring.
+        """
         seen = self._observe(numbers, rounds)
         rows = np.full(len(self._index.vocabulary), np.nan)
         for layer, part in seen.layers(seen.counter_cost_ns()).items():
             rows[layer] = part.latency_us()[0]
         seconds = sum(m.facts["measured_s"] for network in seen.networks.values() for m in network.rounds)
-        return rows, seconds
+        at_rest = seen.at_rest_ns
+        own = np.array([seen.networks[number].end_to_end(at_rest).latency_us for number in numbers])
+        return rows, own, seconds
 
     def latency_us(self, numbers: npt.ArrayLike) -> FloatArray:
         """End-to-end times."""
@@ -159,12 +171,10 @@ class _Everything:
             filled[(ops == op) & ~np.isfinite(rows_us)] = known.mean() if len(known) else 0.0
         return self._index.counts(self._genomes[np.asarray(numbers)]) @ filled
 
-    def errors(self, rows_us: FloatArray, numbers: range) -> FloatArray:
+    def errors(self, rows_us: FloatArray, numbers: range, own_us: FloatArray) -> FloatArray:
         """Relative errors on the unseen networks, with overhead and scale fitted to the campaign's own, as ``fit`` does."""
-        own = np.array(numbers)
-        truth = self.latency_us(own)
-        design = np.column_stack([np.ones(len(own)), self.sums(rows_us, own)])
-        coefficients = np.linalg.lstsq(design / truth[:, None], np.ones(len(own)), rcond=None)[0]
+        design = np.column_stack([np.ones(len(numbers)), self.sums(rows_us, np.array(numbers))])
+        coefficients = np.linalg.lstsq(design / own_us[:, None], np.ones(len(numbers)), rcond=None)[0]
         predicted = coefficients[0] + coefficients[1] * self.sums(rows_us, self.unseen)
         return np.abs(predicted / self.latency_us(self.unseen) - 1)
 
@@ -173,6 +183,7 @@ def _isolated(device: Device, space: SearchSpace, index: lc.SiteIndex, plan: Pla
     """Every layer exported and timed alone: us float64[V], and the seconds that it took."""
     start = monotonic()
     rows = np.full(len(index.vocabulary), np.nan)
+    at_rest = 0.0
     with WorkerPool(device, 60.0, folder / "log") as pool:
         for genome in plan.profiled:
             placed = dict(zip(index.layers(genome[None])[0].tolist(), [site.name for site in index.sites], strict=True))
@@ -189,8 +200,8 @@ def _isolated(device: Device, space: SearchSpace, index: lc.SiteIndex, plan: Pla
                 try:
                     worker.load(ModelFile(path, str(layer), ("layer",)))
                     worker.wait()
-                    at_rest = float(np.quantile(worker.rest_readings(), 0.02))
-                    measurement = replace(worker.measure(Order(40, 80, at_rest, profiled=False)), network=0, round=0)
+                    at_rest = at_rest or float(np.quantile(worker.rest_readings(), 0.02))
+                    measurement = replace(worker.measure(Order(40, 80, 30.0, at_rest, profiled=False)), network=0, round=0)
                     rows[layer] = float(np.quantile(measurement.end_to_end_ns, 0.1)) / 1e3
                 except DeviceError as error:
                     print(f"layer {index.vocabulary[layer].key}: {error}", file=sys.stderr)

@@ -74,6 +74,7 @@ def _busy(processes: int) -> Iterator[None]:
     finally:
         for process in running:
             process.kill()
+            process.wait()
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def _machine(table: LatencyTable) -> list[Finding]:
          "other programs, or other guests of the same host, take the processor: stop them, or move"),
         ("reference_drift", "the machine stayed as fast as it was", lambda value: value <= _MOST_DRIFT, "up to {:.1%} slower in a round",
          "it was busy, hot or saving power: cool it, fix the clock rate, choose the governor `performance`"),
-        ("steal_s", "the hypervisor took no time", lambda value: value < 1.0, "{:.1f} s", "the host is shared: use a dedicated one"),
+        ("steal_share", "the hypervisor took little time", lambda value: value < 0.02, "{:.1%}", "the host is shared: use a dedicated one"),
         ("throttled_s", "the control group was not throttled", lambda value: value < 0.1, "{:.1f} s", "raise the container's cpu quota"),
         ("temperature_c_max", "it stayed cool", lambda value: value < 90, "{:.0f} C", "cool it, or pause between rounds"),
     )  # fmt: skip

@@ -148,8 +148,9 @@ class LatencyTable:
 
     @property
     def noise_floor(self) -> float:
-        """Mean relative noise of the end-to-end times: no predictor can show a smaller mean error than this."""
-        return float(np.nanmean(np.concatenate([self.networks(role).noise_floor for role in ROLES])))
+        """Mean relative noise of the end-to-end times, NaN after a single round: no predictor can show a smaller mean error."""
+        floors = np.concatenate([self.networks(role).noise_floor for role in ROLES])
+        return float(np.nanmean(floors)) if np.isfinite(floors).any() else float("nan")
 
     def write(self, path: Path | str) -> None:
         """Write one Parquet file, whole or not at all. Raises :class:`~layerclock.errors.OutputError`."""

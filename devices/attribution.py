@@ -6,6 +6,8 @@ A runtime fuses operators of the exported model into kernels and adds kernels of
    product among its operators, or the first operator where there is none.
 2. A kernel that the runtime added (a layout reorder) belongs to the layer of the kernel that reads its result; at the
    end of the network, to the layer of the kernel that feeds it.
+   Operators that no kernel names were fused: into the kernel that names a later one (where a runtime tells only the
+   last), else into the kernel that makes their first input. What only makes shapes, indices and constants is left out.
 3. What can be attributed by neither rule raises :class:`~layerclock.errors.DeviceError`: no time is dropped in silence.
 """
 
@@ -31,6 +33,7 @@ __all__ = ["ANCHORS", "Executed", "SourceGraph"]
 
 # Operators that a layer is about; the rest of a fused kernel follows from them.
 ANCHORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", "QLinearConv", "QLinearMatMul", "ConvInteger"})
+_BOOKKEEPING = frozenset({"int64", "int32", "bool"})
 _KEPT_ATTRIBUTES = ("kernel_shape", "strides", "group", "dilations")
 
 
@@ -94,7 +97,7 @@ class SourceGraph:
 
     def is_parameter(self, tensor: str) -> bool:
         """Whether it is a trained weight, rather than a shape or an index that the graph needs."""
-        return tensor in self.weights and "float" in self.shapes[tensor].dtype
+        return tensor in self.weights and self.shapes[tensor].dtype not in _BOOKKEEPING
 
     def macs(self, name: str) -> int | None:
         """Multiply-accumulates of one node; None where they cannot be known."""
@@ -119,8 +122,10 @@ class SourceGraph:
         operators = self._operators(executed, boundaries)
         sites: dict[str, str] = {}
         for kernel in executed:
-            if operators[kernel.name]:
-                sites[kernel.name] = self._anchor(operators[kernel.name]).split("/")[0]
+            # An operator that two kernels compute parts of is counted with the first, and places them both.
+            own = operators[kernel.name] or tuple(dict.fromkeys(filter(None, map(self.find, kernel.operators))))
+            if own:
+                sites[kernel.name] = self._anchor(own).split("/")[0]
         by_name = {kernel.name: kernel for kernel in executed}
         for kernel in executed:
             if kernel.name not in sites:
@@ -141,7 +146,8 @@ class SourceGraph:
         # What is left was fused into the kernel that made its first input (a residual addition, for one).
         for name in self.order:
             before = next((self.producer[tensor] for tensor in self.nodes[name].input if tensor in self.producer), "")
-            if name not in owner and owner.get(before) in growing:
+            bookkeeping = all(self._is_bookkeeping(name, tensor) for tensor in self.nodes[name].output)
+            if name not in owner and owner.get(before) in growing and not bookkeeping:
                 owner[name] = owner[before]
                 claimed[owner[before]].append(name)
         return {name: tuple(sorted(nodes, key=self.order.__getitem__)) for name, nodes in claimed.items()}
@@ -162,7 +168,7 @@ class SourceGraph:
     def _is_bookkeeping(self, node: str, tensor: str) -> bool:
         """Whether a node only makes constants, shapes or indices, which runtimes compute once and fold away."""
         spec = self.shapes.get(tensor)
-        return self.nodes[node].op_type == "Constant" or (spec is not None and spec.dtype.startswith(("int", "uint64", "bool")))
+        return self.nodes[node].op_type == "Constant" or (spec is not None and spec.dtype in _BOOKKEEPING)
 
     def _anchor(self, operators: Sequence[str]) -> str:
         return next((name for name in operators if self.nodes[name].op_type in ANCHORS), operators[0])
@@ -203,7 +209,9 @@ class SourceGraph:
         )
 
     def _specs(self, tensors: Iterable[str]) -> tuple[TensorSpec, ...]:
-        return tuple(self.shapes[tensor] for tensor in tensors if tensor in self.shapes)
+        """Shapes of all tensors; none at all if one is unknown, so that nobody takes the rest for the whole."""
+        names = list(tensors)
+        return tuple(self.shapes[name] for name in names) if all(name in self.shapes for name in names) else ()
 
 
 def _attributes(node: onnx.NodeProto) -> Iterable[tuple[str, AttributeValue]]:

@@ -36,8 +36,10 @@ class RaplMeter:
     @classmethod
     def find(cls, folder: Path = _POWERCAP) -> RaplMeter | None:
         """The meter of this machine's packages, or None where there are none or they may not be read."""
-        packages = sorted(zone for zone in folder.glob("*-rapl:*") if zone.name.count(":") == 1)
+        zones = sorted(zone for zone in folder.glob("*-rapl:*") if zone.name.count(":") == 1)
         try:
+            # Beside the packages stands the whole platform (psys), which contains them.
+            packages = [zone for zone in zones if (zone / "name").read_text().startswith("package")]
             return cls(packages) if packages else None
         except (OSError, ValueError):
             return None
@@ -82,9 +84,9 @@ class NvmlMeter:
         return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1e3
 
 
-def energy_meter(device: str) -> EnergyMeter | None:
-    """The meter for a device's name: NVML for ``...:cuda[:n]``, RAPL otherwise; None where the machine does not tell."""
+def energy_meter(device: str, on_host: bool) -> EnergyMeter | None:
+    """The meter for a device's name: NVML for ``...:cuda[:n]``, RAPL for this machine's processors; None where nothing tells."""
     kind, _, index = device.partition(":")[2].partition(":")
     if kind.lower() == "cuda":
         return NvmlMeter.find(int(index) if index.isdigit() else 0)
-    return RaplMeter.find()
+    return RaplMeter.find() if on_host else None

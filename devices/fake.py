@@ -1,7 +1,7 @@
 """A deterministic stand-in for a device, for tests and for trying out plug-ins. Its times are computed, not measured.
 
 Each kernel costs a launch, its multiply-accumulates and its bytes, by fixed rates, and varies a little from run to run
-by a seeded generator: a campaign on it gives the same table on every machine. Options make it fail as bad runtimes do.
+by a seeded generator: a campaign on it gives the same times on every machine. Options make it fail as bad runtimes do.
 Needs onnx.
 """
 

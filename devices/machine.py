@@ -128,10 +128,14 @@ def _temperature_c() -> float | None:
 def available_memory_bytes() -> int | None:
     """Memory that new processes can take without swapping, within the control group; None where nobody tells."""
     found = [int(line.split()[1]) * 1024 for line in _read("/proc/meminfo").splitlines() if line.startswith("MemAvailable:")]
-    for limit, usage in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+    for limit, usage, stat in (
+        ("memory.max", "memory.current", "memory.stat"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+    ):
         texts = [_read(_CGROUP / name) for name in (limit, usage)]
         if all(text.isdigit() for text in texts):
-            found.append(max(0, int(texts[0]) - int(texts[1])))
+            cached = [int(line.split()[1]) for line in _read(_CGROUP / stat).splitlines() if line.startswith("inactive_file ")]
+            found.append(max(0, int(texts[0]) - int(texts[1]) + sum(cached)))
     return min(found) if found else None
 
 

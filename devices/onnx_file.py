@@ -54,6 +54,7 @@ def prepare_model(path: Path, batch: int = 1, shapes: Mapping[str, tuple[int, ..
         raise ArgumentError(f"depth={depth} names no layer", "depth >= 1")
     try:
         content = path.read_bytes()
+        content += b"".join(hashlib.sha256(beside.read_bytes()).digest() for beside in _weights_beside(path))
         model = onnx.load(str(path))
     except (OSError, ValueError, DecodeError) as error:
         raise DeviceError(f"cannot read {path} as an ONNX model: {error}", "export it again") from error
@@ -67,7 +68,14 @@ def prepare_model(path: Path, batch: int = 1, shapes: Mapping[str, tuple[int, ..
     if not prepared.exists():
         _save(model, prepared)
     source = SourceGraph(prepared)
-    return PreparedModel(ModelFile(prepared, digest, tuple(sites)), tuple(_layers(source, sites, path.stem)))
+    return PreparedModel(ModelFile(prepared, digest, tuple(sites)), tuple(_layers(source, sites, f"{path.stem}@{digest[:8]}")))
+
+
+def _weights_beside(path: Path) -> list[Path]:
+    """The files in which a large model keeps its weights."""
+    tensors = onnx.load(str(path), load_external_data=False).graph.initializer
+    places = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
+    return [path.parent / place for place in sorted(places)]
 
 
 def _save(model: onnx.ModelProto, path: Path) -> None:
@@ -162,12 +170,13 @@ def _layers(source: SourceGraph, sites: list[str], model: str) -> list[PlacedLay
         given = [tensor for node in nodes for tensor in node.output if tensor in elsewhere]
         anchor = next((node for node in nodes if node.op_type in ANCHORS), nodes[0])
         counts = [source.macs(node.name) for node in nodes]
+        unshaped = sum(tensor not in source.shapes for tensor in [*read, *given])
         layer = Layer(
             op=anchor.op_type,
             inputs=tuple(source.shapes[tensor] for tensor in read if tensor in source.shapes and tensor not in source.weights),
             outputs=tuple(source.shapes[tensor] for tensor in given if tensor in source.shapes),
             # What cannot be counted is said, so that nobody takes the rest for the whole.
-            attributes=(("model", model), ("module", site), *((("uncounted", counts.count(None)),) if None in counts else ())),
+            attributes=(("model", model), ("module", site), *_unknown("uncounted", counts.count(None)), *_unknown("unshaped", unshaped)),
             macs=sum(count for count in counts if count is not None),
             params=sum(
                 source.shapes[tensor].elements for tensor in read if tensor in source.weights and "float" in source.shapes[tensor].dtype
@@ -175,3 +184,7 @@ def _layers(source: SourceGraph, sites: list[str], model: str) -> list[PlacedLay
         )
         placed.append(PlacedLayer(site, layer))
     return placed
+
+
+def _unknown(what: str, number: int) -> tuple[tuple[str, int], ...]:
+    return ((what, number),) if number else ()

@@ -31,6 +31,8 @@ __all__ = ["OnnxRuntimeAdapter", "OnnxRuntimeDevice", "OnnxRuntimeSession"]
 _PROVIDER = "CPUExecutionProvider"
 # What ONNX Runtime does unless it is told otherwise, recorded because it matters for times.
 _DEFAULTS = {"session.intra_op.allow_spinning": "1", "session.set_denormal_as_zero": "0"}
+# The profile's times are cut to whole microseconds.
+_CUT_OFF_US = 0.5
 # The first runs of a profiled session are cold (memory arena, instruction cache) and are not counted.
 _COLD_PROFILED_RUNS = 2
 
@@ -154,7 +156,7 @@ class OnnxRuntimeSession:
         if set(self._kernels) != set(name_here):
             raise DeviceError("ONNX Runtime executed other kernels than before", "measure this network again")
         columns = [samples[name_here[kernel]][_COLD_PROFILED_RUNS:] for kernel in self._kernels]
-        return KernelTimes(self._kernels, np.array(columns, dtype=np.float64).T * 1e3)
+        return KernelTimes(self._kernels, (np.array(columns, dtype=np.float64).T + _CUT_OFF_US) * 1e3)
 
     def _describe(self, samples: Mapping[str, list[float]], events: list[dict[str, Any]], optimised: Path) -> dict[str, Kernel]:
         """The kernels of one session, by the name that it gives them."""
@@ -166,7 +168,9 @@ class OnnxRuntimeSession:
         executed = []
         for name in samples:
             node = nodes.get(name)
-            origin = self._source.find(name.removesuffix("_nchwc"))
+            makes = list(node.output) if node is not None else []
+            # A fusion may have a name of the runtime's own; what it makes has the model's.
+            origin = next(filter(None, map(self._source.find, (name.removesuffix("_nchwc"), *makes))), "")
             executed.append(
                 Executed(
                     name=name,

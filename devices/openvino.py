@@ -11,7 +11,7 @@ of one is lost on average, a tenth of a small network's time, and is put back he
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import replace
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -276,17 +276,29 @@ def _executed(compiled: openvino.CompiledModel, names: list[str], implementation
     executed = []
     for name, implementation in zip(names, implementations, strict=True):
         node = operations[name]
-        readers = [port.get_node().get_friendly_name() for output in node.outputs() for port in output.get_target_inputs()]
-        feeders = [value.get_source_output().get_node().get_friendly_name() for value in node.inputs()]
         executed.append(
             Executed(
                 name=name,
                 op=information(name, "layerType"),
                 operators=tuple(filter(None, information(name, "originalLayersNames").split(","))),
-                reader=next((other for other in readers if other in ran), ""),
-                feeder=next((other for other in feeders if other in ran), ""),
+                reader=_nearest(node, ran, lambda one: [port.get_node() for out in one.outputs() for port in out.get_target_inputs()]),
+                feeder=_nearest(node, ran, lambda one: [value.get_source_output().get_node() for value in one.inputs()]),
                 layout=information(name, "outputLayouts"),
                 implementation=implementation,
             )
         )
     return executed
+
+
+def _nearest(node: openvino.Node, ran: set[str], neighbours: Callable[[openvino.Node], list[openvino.Node]]) -> str:
+    """The nearest kernel in one direction, through nodes that did not run; empty if there is none."""
+    pending, seen = deque(neighbours(node)), set()
+    while pending:
+        current = pending.popleft()
+        name = current.get_friendly_name()
+        if name in ran:
+            return str(name)
+        if name not in seen:
+            seen.add(name)
+            pending += neighbours(current)
+    return ""

@@ -83,6 +83,7 @@ def profile(
                 profiled=tuple(map(tuple, plan.profiled.tolist())),
                 holdout=tuple(map(tuple, plan.holdout.tolist())),
                 runs=runs,
+                affinity=affinity,
                 command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
                 started_utc=datetime.now(UTC).isoformat(timespec="seconds"),
             )
@@ -96,6 +97,6 @@ def profile(
         limits = Limits(rounds=rounds, budget_s=budget_s, begin=begin)
         with WorkerPool(device, limit_s, store.log, affinity) as pool:
             Sitting(pool, export, store, record, index, limits, progress or (lambda _: None)).measure()
-        table = summarise(store, index, affinity)
+        table = summarise(store, index)
         table.write(store.table_path)
         return table

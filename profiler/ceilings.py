@@ -46,7 +46,7 @@ def measure_ceilings(device: Device, folder: Path, limit_s: float = 60.0, affini
                 worker.load(ModelFile(path, digest, ("probe",)))
                 worker.wait()
                 at_rest_ns = float(np.min(worker.rest_readings()))
-                order = Order(_RUNS, 2 * _RUNS, at_rest_ns, profiled=False)
+                order = Order(_RUNS, 2 * _RUNS, limit_s / 2, at_rest_ns, profiled=False)
                 fastest_ns = min(float(worker.measure(order).end_to_end_ns.min()) for _ in range(_ROUNDS))
                 ceilings[name] = work / fastest_ns * 1e9
             except DeviceError:

@@ -41,6 +41,10 @@ _PATIENCE, _PATIENCE_NS = 2.0, (100_000_000, 500_000_000)
 _PAUSE_S = 0.0005
 # The same in words, for the table.
 PACING = f"runs wait for a quiet moment up to {_PATIENCE:g} times their own length, at least {_PATIENCE_NS[0] / 1e6:g} ms a round"
+# Counted runs are repeated less often than plain ones: a kernel is short enough to fall between disturbances.
+_COUNTED_REPEATS = 2
+# Energy is that of runs back to back for this long: counters tick once a millisecond.
+_ENERGY_NS = 300_000_000
 # How long the machine is watched before a campaign to learn the reference workload's time at rest.
 _REST_S = 1.0
 
@@ -111,27 +115,29 @@ def rest_readings(reference: Reference) -> np.ndarray[tuple[int], np.dtype[np.fl
 def measure(session: Session, order: Order, reference: Reference, energy: EnergyMeter | None) -> Measurement:
     """Time ``session`` as ``order`` says; network and round are left at -1 for the caller to fill in.
 
-    ``facts``: measured_s (how long all this took), energy_j (of one run), peak_resident_bytes (of the process), steal_s,
-    throttled_s, frequency_mhz, temperature_c; each only where the machine tells. Raises :class:`~layerclock.errors.DeviceError`.
+    ``facts``: measured_s (how long all this took), at_rest_ns (the reference workload's time that runs were judged by),
+    energy_j (of one run), peak_resident_bytes (of the process, before it counts kernels), steal_s, throttled_s,
+    frequency_mhz, temperature_c; each only where it is known. Raises :class:`~layerclock.errors.DeviceError`.
     """
     begin, before = perf_counter_ns(), Disturbance.now()
     warm_up = _warm_up(session)
-    patience_ns = min(max(_PATIENCE * order.runs * float(warm_up.min()), _PATIENCE_NS[0]), _PATIENCE_NS[1])
+    run_ns = float(warm_up.min())
+    patience_ns = min(max(_PATIENCE * order.runs * run_ns, _PATIENCE_NS[0]), _PATIENCE_NS[1])
     reference.be_patient(order.reference_ns, patience_ns)
-    joules = energy.read_joules() if energy else 0.0
-    end_to_end, watched = _end_to_end(session, order, reference)
-    facts: dict[str, float] = {}
-    if energy:
-        facts["energy_j"] = (energy.read_joules() - joules) / len(end_to_end)
-    kernels = kernels_watched = None
-    if order.profiled:
-        reference.be_patient(order.reference_ns, patience_ns)
-        kernels, kernels_watched = _kernels(session, order, reference)
-    facts |= Disturbance.now().since(before)
-    facts["measured_s"] = (perf_counter_ns() - begin) / 1e9
+    half_ns = order.enough_s / 2 * 1e9 if order.profiled else order.enough_s * 1e9
+    end_to_end, watched = _end_to_end(session, order, reference, begin + half_ns)
+    facts: dict[str, float] = {"at_rest_ns": order.reference_ns} if np.isfinite(order.reference_ns) else {}
     peak = peak_resident_bytes()
     if peak is not None:
         facts["peak_resident_bytes"] = float(peak)
+    if energy:
+        facts |= _energy_of_run(session, energy)
+    kernels = kernels_watched = None
+    if order.profiled:
+        reference.be_patient(order.reference_ns, patience_ns)
+        kernels, kernels_watched = _kernels(session, order, reference, run_ns)
+    facts |= Disturbance.now().since(before)
+    facts["measured_s"] = (perf_counter_ns() - begin) / 1e9
     return Measurement(-1, -1, np.array(end_to_end, dtype=np.float64), watched, kernels, kernels_watched, warm_up, facts)
 
 
@@ -146,27 +152,42 @@ def _warm_up(session: Session) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     return np.array(times, dtype=np.float64)
 
 
+def _energy_of_run(session: Session, energy: EnergyMeter) -> dict[str, float]:
+    """Joules of one run among many back to back, with all that the processor or GPU used meanwhile; empty if none was counted."""
+    joules, start, runs = energy.read_joules(), perf_counter_ns(), 0
+    while perf_counter_ns() - start < _ENERGY_NS:
+        session.run()
+        runs += 1
+    used = energy.read_joules() - joules
+    return {"energy_j": used / runs} if used > 0 else {}
+
+
 def _undisturbed(watched: Watched, order: Order) -> int:
     reference_ns = order.reference_ns if np.isfinite(order.reference_ns) else float(watched.reference_ns.min())
     return int((disturbance(watched.reference_ns, watched.switches, reference_ns) <= DISTURBED_ABOVE).sum())
 
 
-def _end_to_end(session: Session, order: Order, reference: Reference) -> tuple[list[int], Watched]:
+def _end_to_end(session: Session, order: Order, reference: Reference, end_ns: float) -> tuple[list[int], Watched]:
     times: list[int] = []
     parts: list[Watched] = []
     while True:
         for _ in range(order.runs):
             reference.mark()
             times.append(session.run())
+            if perf_counter_ns() > end_ns:
+                break
         reference.mark()
         parts.append(reference.watched())
-        if len(times) >= order.most_runs or _undisturbed(Watched.join(parts), order) >= order.runs:
+        done = len(times) >= order.most_runs or perf_counter_ns() > end_ns
+        if done or _undisturbed(Watched.join(parts), order) >= order.runs:
             return times, Watched.join(parts)
 
 
-def _kernels(session: Session, order: Order, reference: Reference) -> tuple[KernelTimes, Watched]:
+def _kernels(session: Session, order: Order, reference: Reference, run_ns: float) -> tuple[KernelTimes, Watched]:
+    affordable = int(order.enough_s / 2 * 1e9 / max(run_ns, 1.0))
+    most = max(1, min(order.most_runs, _COUNTED_REPEATS * order.runs, affordable))
     samples, parts = [], []
-    done, now = 0, order.runs
+    done, now = 0, min(order.runs, most)
     while True:
         times = session.kernel_times(now, reference.mark)
         watched = reference.watched()
@@ -175,6 +196,6 @@ def _kernels(session: Session, order: Order, reference: Reference) -> tuple[Kern
         samples.append(times.samples_ns)
         parts.append(watched)
         done += now
-        if done >= order.most_runs or _undisturbed(Watched.join(parts), order) >= order.runs:
+        if done >= most or _undisturbed(Watched.join(parts), order) >= order.runs:
             return replace(times, samples_ns=np.concatenate(samples)), Watched.join(parts)
-        now = min(done, order.most_runs - done)  # asking for counted runs has a cost of its own: ask for more at once
+        now = most - done  # asking for counted runs has a cost of its own: ask for all the rest at once

@@ -45,12 +45,14 @@ class Watched:
 class Order:
     """What a worker is to measure: ``runs`` undisturbed runs, and no more than ``most_runs`` in all.
 
+    ``enough_s``: after so many seconds nothing is repeated, and a network too slow for ``runs`` runs has fewer.
     ``reference_ns`` is the reference workload's time on the machine at rest, as far as the campaign has seen it (NaN at
     first); ``profiled`` asks for kernel times, too.
     """
 
     runs: int
     most_runs: int
+    enough_s: float
     reference_ns: float
     profiled: bool
 

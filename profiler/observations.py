@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,12 +30,13 @@ __all__ = ["NetworkSeen", "Observed", "Part"]
 
 FloatArray = npt.NDArray[np.float64]
 
+_NORMAL_90 = NormalDist().inv_cdf(0.95)
+
 # The reference workload's time at rest: low enough to be the fast mode wherever there was one, and no outlier.
 _AT_REST_QUANTILE = 0.02
 # A layer's time rests on the networks in which it was undisturbed, if there are this many; else on all.
 _FEWEST_SETTLED = 3
-# From this many networks on, the interval is that of their median; below, that of the pooled samples.
-_FEWEST_FOR_MEDIAN = 5
+_DRAWS = 400
 
 
 @dataclass
@@ -52,16 +54,17 @@ class NetworkSeen:
         if measurement.failure:
             self.failure = measurement.failure
             return
-        self.rounds.append(measurement)
         if measurement.kernels is not None:
             # A kernel that takes less than the runtime's clock can tell may be reported in one round and not in another.
-            self.kernels = tuple(dict.fromkeys((*self.kernels, *measurement.kernels.kernels)))
-            position = {kernel.name: number for number, kernel in enumerate(self.kernels)}
-            if len(position) != len(self.kernels):
-                raise CampaignError("a network was executed as other kernels in a later round", "measure again in a fresh folder")
+            kernels = tuple(dict.fromkeys((*self.kernels, *measurement.kernels.kernels)))
+            position = {kernel.name: number for number, kernel in enumerate(kernels)}
+            if len(position) != len(kernels):
+                raise CampaignError("the network was executed as other kernels in a later round", "measure it in a fresh folder")
+            self.kernels = kernels
             aligned = np.zeros((len(measurement.kernels.samples_ns), len(self.kernels)))
             aligned[:, [position[kernel.name] for kernel in measurement.kernels.kernels]] = measurement.kernels.samples_ns
             self._aligned.append((aligned, measurement))
+        self.rounds.append(measurement)
 
     def end_to_end(self, at_rest_ns: float) -> Timing:
         """The network's wall times."""
@@ -114,19 +117,32 @@ class Part:
         timings = settled if len(settled) >= _FEWEST_SETTLED else self.timings
         values = np.array([timing.latency_us for timing in timings])
         latency = float(np.median(values))
-        low, high = _median_interval(values) if len(values) >= _FEWEST_FOR_MEDIAN else self.pooled().interval_us()
+        low, high = _median_interval(values, np.array([_deviation_us(timing) for timing in timings]))
         return latency, min(low, latency), max(high, latency)
 
     def half_width(self) -> float:
-        """Half the 90 % interval, relative to the estimate; infinite if that is not above zero."""
+        """Half the 90 % interval, relative to the estimate; infinite if that is not above zero, or was always disturbed."""
         latency, low, high = self.latency_us()
-        return (high - low) / 2 / latency if latency > 0 else float("inf")
+        return (high - low) / 2 / latency if latency > 0 and any(timing.settled for timing in self.timings) else float("inf")
 
 
-def _median_interval(values: FloatArray) -> tuple[float, float]:
-    """90 % bootstrap interval of the median over networks (Efron and Tibshirani 1993, percentile method)."""
-    draws = np.random.default_rng(0).integers(0, len(values), (400, len(values)))
-    medians = np.median(values[draws], axis=1)
+def _deviation_us(timing: Timing) -> float:
+    """How far one network's latency may be off: the larger of what its samples and what the difference of its rounds tell."""
+    low, high = timing.interval_us()
+    between_rounds = timing.noise_floor * abs(timing.latency_us)
+    return max((high - low) / 2 / _NORMAL_90, between_rounds if np.isfinite(between_rounds) else 0.0)
+
+
+def _median_interval(values: FloatArray, deviations: FloatArray) -> tuple[float, float]:
+    """90 % interval of the median over networks, each of which is itself uncertain.
+
+    Bootstrap over networks by the percentile method (Efron and Tibshirani 1993, chapter 13), with each draw moved by its
+    network's own normal deviation.
+    """
+    generator = np.random.default_rng(0)
+    draws = generator.integers(0, len(values), (_DRAWS, len(values)))
+    moved = values[draws] + generator.standard_normal(draws.shape) * deviations[draws]
+    medians = np.median(moved, axis=1)
     return float(np.quantile(medians, 0.05)), float(np.quantile(medians, 0.95))
 
 
@@ -140,6 +156,8 @@ class Observed:
         self._column = {site.name: position for position, site in enumerate(index.sites)}
         self._covered = np.zeros(len(index.vocabulary), dtype=np.bool_)
         self._references: list[FloatArray] = []
+        # What earlier sittings took for it, before their first run.
+        self._rested: list[float] = []
 
     def rest(self, readings_ns: FloatArray) -> None:
         """Take in what the reference workload took while nothing was measured."""
@@ -148,6 +166,8 @@ class Observed:
     def add(self, measurement: Measurement) -> None:
         """Take in one measurement."""
         self.networks[measurement.network].add(measurement)
+        if "at_rest_ns" in measurement.facts:
+            self._rested.append(measurement.facts["at_rest_ns"])
         watched = [measurement.watched, *([measurement.kernels_watched] if measurement.kernels_watched else [])]
         self._references += [one.reference_ns[np.isfinite(one.reference_ns)] for one in watched]
         if measurement.kernels is not None:
@@ -162,7 +182,7 @@ class Observed:
     def at_rest_ns(self) -> float:
         """The reference workload's time on the machine at rest; NaN where nobody looked."""
         references = np.concatenate([np.array([]), *self._references])
-        return float(np.quantile(references, _AT_REST_QUANTILE)) if len(references) else float("nan")
+        return float(min([np.quantile(references, _AT_REST_QUANTILE), *self._rested])) if len(references) else float("nan")
 
     def counter_cost_ns(self) -> float:
         """What the counters add to each kernel; NaN if nothing was profiled."""
@@ -219,7 +239,8 @@ class Observed:
         """What disturbed the campaign, as numbers for the table's footer; what the machine does not tell is left out.
 
         undisturbed_share (of all runs), switches_per_run, reference_drift (largest slowdown of the reference workload's
-        10 % quantile in a round), steal_s, throttled_s, frequency_mhz_min, temperature_c_max.
+        10 % quantile in a round), measured_s, steal_s, steal_share (of
+        measured_s), throttled_s, frequency_mhz_min, temperature_c_max.
         """
         measurements = [measurement for network in self.networks.values() for measurement in network.rounds]
         watched = Watched.join(
@@ -240,13 +261,15 @@ class Observed:
                 "reference_drift": max(by_round) / at_rest - 1,
             }
         joins: tuple[tuple[str, str, Callable[[list[float]], float]], ...] = (
-            ("steal_s", "steal_s", sum), ("throttled_s", "throttled_s", sum),
+            ("measured_s", "measured_s", sum), ("steal_s", "steal_s", sum), ("throttled_s", "throttled_s", sum),
             ("frequency_mhz", "frequency_mhz_min", min), ("temperature_c", "temperature_c_max", max),
         )  # fmt: skip
         for name, joined, join in joins:
             values = [measurement.facts[name] for measurement in measurements if name in measurement.facts]
             if values:
                 found[joined] = join(values)
+        if found.get("measured_s") and "steal_s" in found:
+            found["steal_share"] = found["steal_s"] / found["measured_s"]
         return found
 
 

@@ -29,11 +29,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Limits", "Progress", "Sitting"]
 
+# Of the time limit, repeating runs may take this share: the rest is for a network's slowest moments.
+_REPEATING_SHARE = 0.5
 # A network is run at most this many times as often as was asked for, where runs are disturbed.
 _MOST_REPEATS = 6
 # Worker processes at once; a longer plan is measured in waves. They may take this share of the memory at hand, and need
 # about this many times what they hold right after loading.
-_LOADED_AT_ONCE = 120
+_LOADED_AT_ONCE = 200
 _MEMORY_SHARE, _MEMORY_GROWTH = 0.7, 2.0
 # A network whose worker was killed is tried this often: it may have been another one that ate the memory.
 _TRIES = 3
@@ -86,6 +88,7 @@ class Sitting:
         done = store.done()
         self._rounds = {number: set(rounds) for number, rounds in done.rounds.items()}
         self._failed = set(done.failed)
+        self._failed_now: set[int] = set()
         self._end = float("inf") if limits.budget_s is None else limits.begin + limits.budget_s - done.spent_s
         self._seen = Observed(record, index)
         for measurement in store.measurements():
@@ -135,10 +138,10 @@ class Sitting:
         return workers, left
 
     def _give_up_if_hopeless(self, workers: dict[int, Worker]) -> None:
-        if len(self._failed) >= _HOPELESS and not workers and not any(network.rounds for network in self._seen.networks.values()):
-            reason = next(iter(self._seen.networks.values())).failure
+        failed = sorted(self._failed_now)
+        if len(failed) >= _HOPELESS and not workers and not any(network.rounds for network in self._seen.networks.values()):
             hint = "mend that, then run the same command with --retry-failed"
-            raise CampaignError(f"the first {len(self._failed)} networks all failed: {reason}", hint)
+            raise CampaignError(f"the first {len(failed)} networks all failed: {self._seen.networks[failed[0]].failure}", hint)
 
     def _loaded_long_enough(self, begin: float, numbers: list[int]) -> bool:
         if self._limits.budget_s is None or not numbers:
@@ -155,22 +158,26 @@ class Sitting:
         worker.load(model)
         return worker
 
-    def _settle(self, number: int, worker: Worker, workers: dict[int, Worker]) -> None:
-        """Wait until the network is loaded; one that cannot be is recorded as failed and costs only its own rows."""
+    def _settle(self, number: int, worker: Worker | None, workers: dict[int, Worker]) -> None:
+        """Wait until the network is loaded, by a fresh worker if none is given.
+
+        One that cannot be loaded is recorded as failed and costs only its own rows.
+        """
         for left in reversed(range(_TRIES)):
             try:
+                worker = worker or self._start(number)
                 worker.wait()
                 workers[number] = worker
                 return
             except WorkerKilledError as error:
                 if not left:
                     self._fail(number, error)
-                    return
             except DeviceError as error:
-                worker.close()
+                if worker:
+                    worker.close()
                 self._fail(number, error)
                 return
-            worker = self._start(number)
+            worker = None
 
     def _measure_wave(self, workers: dict[int, Worker], end: float) -> None:
         rounds = self._limits.rounds if self._limits.budget_s is None else _MOST_ROUNDS
@@ -208,6 +215,7 @@ class Sitting:
         order = Order(
             runs=self._record.runs,
             most_runs=_MOST_REPEATS * self._record.runs,
+            enough_s=self._pool.limit_s * _REPEATING_SHARE,
             reference_ns=self._seen.at_rest_ns,
             profiled=number < len(self._record.profiled),
         )
@@ -216,7 +224,7 @@ class Sitting:
                 measurement = workers[number].measure(order)
             except WorkerKilledError as error:
                 if left:
-                    self._settle(number, self._start(number), workers)
+                    self._settle(number, None, workers)
                     if number in self._failed:
                         return
                     continue
@@ -225,19 +233,27 @@ class Sitting:
                 workers[number].close()
                 self._fail(number, error)
             else:
-                self._keep(replace(measurement, network=number, round=round_number))
+                self._keep_or_fail(replace(measurement, network=number, round=round_number))
             return
+
+    def _keep_or_fail(self, measurement: Measurement) -> None:
+        """Keep what agrees with earlier rounds; a network whose kernels changed has no one time, and costs its own rows."""
+        try:
+            self._keep(measurement)
+        except CampaignError as error:
+            self._fail(measurement.network, DeviceError(error.message, error.hint))
 
     def _fail(self, number: int, error: DeviceError) -> None:
         """Record why the network cannot be measured; it is not tried again."""
         self._failed.add(number)
+        self._failed_now.add(number)
         first = next(number_ for number_ in range(_MOST_ROUNDS) if self._lacks(number, number_))
         self._keep(Measurement.failed(number, first, str(error)))
 
     def _keep(self, measurement: Measurement) -> None:
+        self._seen.add(measurement)  # first, for it refuses what does not fit
         self._store.add(measurement, self._name, monotonic() - self._limits.begin)
         self._rounds.setdefault(measurement.network, set()).add(measurement.round)
-        self._seen.add(measurement)
 
     def _report(self, stage: str, done: int, total: int, left_s: float) -> None:
         self._tell(Progress(stage, done, total, left_s, self._seen.covered, len(self._index.vocabulary), self._noise))

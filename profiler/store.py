@@ -43,6 +43,7 @@ class CampaignRecord:
     profiled: tuple[tuple[int, ...], ...]
     holdout: tuple[tuple[int, ...], ...]
     runs: int
+    affinity: tuple[int, ...]
     command: str
     started_utc: str
 
@@ -134,6 +135,7 @@ class CampaignFolder:
             fields["target"] = Target.from_json(json.dumps(fields["target"]))
             for name in ("profiled", "holdout"):
                 fields[name] = tuple(tuple(map(int, genome)) for genome in fields[name])
+            fields["affinity"] = tuple(map(int, fields["affinity"]))
             return CampaignRecord(**fields)
         except FileNotFoundError as error:
             raise CampaignError(f"{self.path} holds no campaign", "start one with: layerclock profile") from error
@@ -218,7 +220,7 @@ class CampaignFolder:
             yield measurement
 
 
-_IDENTITY: Sequence[str] = ("space", "space_digest", "profiled", "holdout", "runs")
+_IDENTITY: Sequence[str] = ("space", "space_digest", "profiled", "holdout", "runs", "affinity")
 
 _PART_KEY = b"measurement"
 _NUMBERS = pa.list_(pa.float64())

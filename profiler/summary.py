@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["summarise"]
 
 
-def summarise(folder: CampaignFolder, index: SiteIndex, affinity: tuple[int, ...] = ()) -> LatencyTable:
-    """The latency table of all that a campaign has measured so far; ``affinity``: what its workers were bound to, if to anything.
+def summarise(folder: CampaignFolder, index: SiteIndex) -> LatencyTable:
+    """The latency table of all that a campaign has measured so far.
 
     Raises :class:`CampaignError` on damaged parts or if nothing was measured.
     """
@@ -50,16 +50,16 @@ def summarise(folder: CampaignFolder, index: SiteIndex, affinity: tuple[int, ...
         command=record.command,
         started_utc=record.started_utc,
         written_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-        conditions=conditions() | ({"affinity": ",".join(map(str, affinity))} if affinity else {}) | {"pacing": PACING},
+        conditions=conditions() | ({"affinity": ",".join(map(str, record.affinity))} if record.affinity else {}) | {"pacing": PACING},
     )
     return LatencyTable.from_rows(
         rows, record.target, record.space, record.space_digest, provenance,
-        additivity=_additivity(rows[: len(layers)], seen, record, index),
+        additivity=_additivity(rows[: len(layers)], seen, record, index, cost_ns),
         interference=seen.interference(),
         coverage={
             "layers_measured": float(len(layers)),
             "layers_of_the_space": float(len(index.vocabulary)),
-            "fewest_networks_a_layer": float(min(len(part.timings) for part in layers.values())),
+            "fewest_places_a_layer": float(min(len(part.timings) for part in layers.values())),
         },
     )  # fmt: skip
 
@@ -95,6 +95,14 @@ def _spread(timing: Timing) -> dict[str, float]:
     return {"min_us": timing.quantile_us(0.0), **quantiles, "mean_us": timing.mean_us, "std_us": timing.std_us}
 
 
+def _bytes(specs: Iterable[TensorSpec], more: int = 0) -> int | None:
+    """Bytes of all together; None if one is of a type whose width is not known."""
+    try:
+        return sum(spec.bytes for spec in specs) + more
+    except KeyError:
+        return None
+
+
 def _shapes(specs: Iterable[TensorSpec]) -> list[list[int]]:
     return [list(spec.shape) for spec in specs]
 
@@ -111,7 +119,7 @@ def _layer_row(layer: Layer, part: Part, counter_cost_ns: float) -> dict[str, An
         "dtype": layer.outputs[0].dtype if layer.outputs else None,
         "macs": None if "uncounted" in dict(layer.attributes) else layer.macs,
         "params": layer.params,
-        "bytes": sum(spec.bytes for spec in (*layer.inputs, *layer.outputs)) + 4 * layer.params if layer.outputs else None,
+        "bytes": None if "unshaped" in dict(layer.attributes) else _bytes((*layer.inputs, *layer.outputs), 4 * layer.params),
         "method": "in-situ",
         "overhead_us": counter_cost_ns * float(np.mean(part.kernels)) / 1e3,
         **_statistics(part),
@@ -137,7 +145,7 @@ def _kernel_row(kernel: Kernel, part: Part, counter_cost_ns: float) -> dict[str,
         "macs": kernel.macs,
         "layout": kernel.layout,
         "implementation": kernel.implementation,
-        "bytes": sum(spec.bytes for spec in (*kernel.inputs, *kernel.outputs)) if kernel.outputs else None,
+        "bytes": _bytes((*kernel.inputs, *kernel.outputs)) if kernel.outputs else None,
         "method": "in-situ",
         "overhead_us": counter_cost_ns / 1e3,
         **_statistics(part),
@@ -146,6 +154,8 @@ def _kernel_row(kernel: Kernel, part: Part, counter_cost_ns: float) -> dict[str,
 
 def _network_row(number: int, network: NetworkSeen, at_rest_ns: float, record: CampaignRecord, index: SiteIndex) -> dict[str, Any]:
     genome = np.array([record.genomes[number]])
+    here = index.layers(genome)[0]
+    uncounted = any("uncounted" in dict(index.vocabulary[layer].attributes) for layer in here[here >= 0])
     row: dict[str, Any] = {
         "level": "network",
         "role": "profiled" if number < len(record.profiled) else "holdout",
@@ -153,19 +163,21 @@ def _network_row(number: int, network: NetworkSeen, at_rest_ns: float, record: C
         "op": record.space,
         "attributes": json.dumps(index.decode(genome[0]), sort_keys=True),
         "genome": list(record.genomes[number]),
-        "macs": int(index.macs(genome)[0]),
+        "macs": None if uncounted else int(index.macs(genome)[0]),
         "params": int(index.params(genome)[0]),
         "method": "end-to-end",
         "n_networks": 1,
         "n_samples": sum(len(measurement.end_to_end_ns) for measurement in network.rounds),
     }
-    if network.failure or not network.rounds:
+    if not network.rounds:
         return row | {"status": "failed", "reason": network.failure or "not measured"}
     timing = network.end_to_end(at_rest_ns)
     low, high = timing.interval_us()
-    status, reason = timing.verdict
+    # What failed on the way keeps what was measured before: its layers, too, rest on that.
+    status, reason = ("noisy", f"failed in a later round: {network.failure}") if network.failure else timing.verdict
     energy = network.facts("energy_j", lambda values: float(np.median(values)))
-    peak = network.facts("peak_resident_bytes", max)
+    # Of the first round: from then on a profiled network's process also holds what counts its kernels.
+    peak = network.facts("peak_resident_bytes", min)
     return row | {
         "n_undisturbed": timing.undisturbed,
         "latency_us": timing.latency_us,
@@ -182,12 +194,24 @@ def _network_row(number: int, network: NetworkSeen, at_rest_ns: float, record: C
     }
 
 
-def _additivity(layer_rows: Sequence[Mapping[str, Any]], seen: Observed, record: CampaignRecord, index: SiteIndex) -> dict[str, float]:
-    """Sum of a network's layer rows over its end-to-end time, over the profiled networks."""
+def _additivity(
+    layer_rows: Sequence[Mapping[str, Any]], seen: Observed, record: CampaignRecord, index: SiteIndex, cost_ns: float
+) -> dict[str, float]:
+    """Sum of a network's layer rows over its end-to-end time, over the profiled networks.
+
+    The counters' cost was taken off the rows: ``counters_share`` is the median of what it was of a network's time.
+    """
     latency = {row["key"]: row["latency_us"] for row in layer_rows}
     by_number = np.array([latency.get(layer.key, np.nan) for layer in index.vocabulary])
     usable = [number for number, network in seen.networks.items() if network.kernels]
     sums = index.counts(np.array([record.genomes[number] for number in usable])) @ np.nan_to_num(by_number)
     at_rest = seen.at_rest_ns
-    ratios = sums / np.array([seen.networks[number].end_to_end(at_rest).latency_us for number in usable])
-    return {"median": float(np.median(ratios)), "lowest": float(ratios.min()), "highest": float(ratios.max())}
+    end_to_end = np.array([seen.networks[number].end_to_end(at_rest).latency_us for number in usable])
+    ratios = sums / end_to_end
+    counters = np.array([len(seen.networks[number].kernels) for number in usable]) * cost_ns / 1e3 / end_to_end
+    return {
+        "median": float(np.median(ratios)),
+        "lowest": float(ratios.min()),
+        "highest": float(ratios.max()),
+        "counters_share": float(np.median(counters)),
+    }

@@ -33,7 +33,7 @@ class WorkerPool:
     """Makes workers for one device. Use it as a context: at its end all workers are gone.
 
     ``limit_s``: seconds after which a worker that does not answer is taken to hang; ``log``: where the runtime's own words
-    go; ``affinity``: processors that the workers are bound to.
+    go; ``affinity``: processors that the workers are bound to. Raises :class:`CampaignError` if its process ends.
     """
 
     def __init__(self, device: Device, limit_s: float, log: Path, affinity: tuple[int, ...] = ()) -> None:
@@ -42,9 +42,11 @@ class WorkerPool:
         self.log = log
         self._affinity = affinity
         self._workers: set[Worker] = set()
+        self._requests = 0
+        self._unread = b""
 
     def __enter__(self) -> Self:
-        ours, theirs = socket.socketpair()
+        self._control, theirs = socket.socketpair()
         # numpy's own threads would be lost in a fork; the runtimes have thread pools of their own.
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
         with self.log.open("ab") as log:
@@ -54,31 +56,33 @@ class WorkerPool:
                 start_new_session=True,  # an interrupt from the terminal is the campaign's to handle
             )  # fmt: skip
         theirs.close()
-        self._control = ours
-        if self._control.recv(1) != b"!":
-            raise CampaignError("the process that measures did not start", f"read {self.log}")
-        if self._affinity:
-            try:
+        try:
+            self._line()
+            if self._affinity:
                 os.sched_setaffinity(self._process.pid, self._affinity)
-            except (OSError, ValueError) as error:
-                self.__exit__()
-                raise CampaignError(f"cannot bind to the processors {self._affinity}: {error}", "see `nproc`, or leave it out") from error
+        except (OSError, ValueError) as error:
+            self.__exit__()
+            raise CampaignError(f"cannot bind to the processors {self._affinity}: {error}", "`nproc` says how many there are") from error
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         for worker in list(self._workers):
-            worker.close()
+            with suppress(CampaignError):  # without the zygote its workers are gone, too
+                worker.close()
         self._control.close()
         self._process.wait()
 
     def start(self) -> Worker:
-        """A fresh worker, in which nothing is loaded yet."""
+        """A fresh worker, in which nothing is loaded yet. Raises :class:`DeviceError` if the system allows no more processes."""
         ours, theirs = socket.socketpair()
-        try:
-            socket.send_fds(self._control, [b"fork"], [theirs.fileno()])
-            process = int(self._answer())
-        finally:
-            theirs.close()
+        with theirs:
+            process = self._ask("fork", theirs.fileno())
+        if process < 0:
+            ours.close()
+            raise DeviceError("the system allows no further process", "raise `ulimit -u`, or measure fewer --networks at once")
         worker = Worker(self, Connection(ours.detach()), process)
         self._workers.add(worker)
         return worker
@@ -86,17 +90,31 @@ class WorkerPool:
     def ended(self, worker: Worker) -> int:
         """Wait for a worker that is going; returns its exit code, minus the number of the signal that ended it."""
         self._workers.discard(worker)
-        self._control.sendall(str(worker.process).encode())
-        return int(self._answer())
+        return self._ask(f"wait {worker.process}")
 
-    def _answer(self) -> bytes:
-        answer = b""
-        while not answer.endswith(b"\n"):
-            part = self._control.recv(64)
+    def _ask(self, request: str, descriptor: int | None = None) -> int:
+        self._requests += 1
+        text = f"{self._requests} {request}".encode()
+        try:
+            socket.send_fds(self._control, [text], [] if descriptor is None else [descriptor])
+            while True:
+                number, answer = self._line().split()
+                if int(number) == self._requests:  # an earlier one was asked by somebody who was interrupted
+                    return int(answer)
+        except OSError as error:
+            raise self._gone() from error
+
+    def _line(self) -> str:
+        while b"\n" not in self._unread:
+            part = self._control.recv(256)
             if not part:
-                raise CampaignError("the process that measures has ended", f"run the same command again; its last words are in {self.log}")
-            answer += part
-        return answer
+                raise self._gone()
+            self._unread += part
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line.decode()
+
+    def _gone(self) -> CampaignError:
+        return CampaignError("the process that measures has ended", f"run the same command again; its last words are in {self.log}")
 
 
 class Worker:
@@ -105,8 +123,8 @@ class Worker:
     def __init__(self, pool: WorkerPool, line: Connection, process: int) -> None:
         self._pool = pool
         self._line = line
-        self._alive = True
         self._doing = "starting"
+        self._over: DeviceError | None = None
         self.process = process
 
     def load(self, model: ModelFile) -> None:
@@ -128,10 +146,13 @@ class Worker:
 
     def wait(self) -> Any:
         """The answer to what was asked last. Raises :class:`DeviceError`, and the worker is gone unless it answered."""
+        if self._over:
+            raise self._over
         try:
             if not self._line.poll(self._pool.limit_s):
-                self.close()
-                raise DeviceError(f"{self._doing} it did not end within {self._pool.limit_s:g} s", "a hang; or allow more with --limit")
+                hint = "allow more with --limit and --retry-failed, if it is no hang"
+                self._end(DeviceError(f"{self._doing} it did not end within {self._pool.limit_s:g} s", hint))
+                raise self._over or DeviceError("the worker has ended")
             fine, answer = self._line.recv()
         except (EOFError, OSError) as error:
             raise self._death() from error
@@ -141,14 +162,19 @@ class Worker:
 
     def close(self) -> None:
         """End the process."""
-        if self._alive:
-            self._alive = False
+        self._end(DeviceError("the worker was closed", "load the network again"))
+
+    def _end(self, reason: DeviceError) -> None:
+        if not self._over:
+            self._over = reason
             self._line.close()
             with suppress(ProcessLookupError):
                 os.kill(self.process, signal.SIGKILL)
             self._pool.ended(self)
 
     def _send(self, doing: str, request: tuple[Any, ...]) -> None:
+        if self._over:
+            raise self._over
         self._doing = doing
         try:
             self._line.send(request)
@@ -156,10 +182,12 @@ class Worker:
             raise self._death() from error
 
     def _death(self) -> DeviceError:
-        self._alive = False
+        """Why the worker ended by itself."""
         self._line.close()
         code = self._pool.ended(self)
         if code == -signal.SIGKILL:
-            return WorkerKilledError(f"{self._doing} it was killed (SIGKILL)", "most likely memory ran out")
-        how = f"crashed with {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return DeviceError(f"{self._doing} it the runtime {how}", f"its last words are in {self._pool.log}")
+            self._over = WorkerKilledError(f"{self._doing} it was killed (SIGKILL)", "most likely memory ran out: measure fewer --networks")
+        else:
+            how = f"crashed with {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            self._over = DeviceError(f"{self._doing} it the runtime {how}", f"its last words are in {self._pool.log}")
+        return self._over

@@ -28,28 +28,46 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Fork a worker for each socket that arrives, until the campaign's end of the line closes."""
+    """Serve the campaign until its end of the line closes.
+
+    Requests are ``<number> fork``, with the worker's socket beside it, and ``<number> wait <process>``; answers are
+    ``<number> <process or exit code>`` and a line end.
+    """
     control = socket.socket(fileno=int(sys.argv[1]))
     from layerclock.plugins import load_plugin
     from layerclock.profiler import clock  # noqa: F401 - what every worker needs is imported once, here
 
     with suppress(LayerclockError):  # the worker that opens the device tells what is wrong with it
         load_plugin("devices", sys.argv[2].partition(":")[0])
-    control.sendall(b"!")  # ready
-    while True:
-        request, received, _, _ = socket.recv_fds(control, 64, 1)
-        if not request:
-            return
-        if received:
-            process = os.fork()
-            if not process:
-                control.close()
-                _work(received[0])
-            os.close(received[0])
-            control.sendall(f"{process}\n".encode())
-        else:
-            _, status = os.waitpid(int(request), 0)
-            control.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    with suppress(OSError):  # the campaign has gone
+        control.sendall(b"ready\n")
+        while True:
+            request, received, _, _ = socket.recv_fds(control, 64, 1)
+            if not request:
+                return
+            number, what, *arguments = request.decode().split()
+            answer = _fork(control, received[0]) if what == "fork" else _wait(int(arguments[0]))
+            control.sendall(f"{number} {answer}\n".encode())
+
+
+def _fork(control: socket.socket, descriptor: int) -> int:
+    """The new worker's process, or -1 if the system allows no more."""
+    try:
+        process = os.fork()
+    except OSError:
+        process = -1
+    if not process:
+        control.close()
+        _work(descriptor)
+    os.close(descriptor)
+    return process
+
+
+def _wait(process: int) -> int:
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    except ChildProcessError:
+        return 0
 
 
 def _work(descriptor: int) -> None:
@@ -63,7 +81,7 @@ def _work(descriptor: int) -> None:
         _serve(Connection(descriptor))
     except (EOFError, OSError):  # the campaign closed the line
         os._exit(0)
-    except BaseException as error:
+    except BaseException as error:  # whatever it is, it must not go on with the zygote's code
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         os._exit(1)
 
@@ -84,7 +102,7 @@ def _serve(line: Connection) -> None:
                 device = open_device(name, options)
                 if device.target != target:
                     raise DeviceError(f"{name} opens as another target in a worker process", "do not change it while it is measured")
-                reference, energy = Reference(device.on_host), energy_meter(name)
+                reference, energy = Reference(device.on_host), energy_meter(name, device.on_host)
                 session = device.load(model)
             elif request == "rest":
                 answer = rest_readings(reference)

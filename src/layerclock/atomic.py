@@ -39,6 +39,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         try:
             write(draft)
             draft.chmod(0o644)
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())  # or a power cut could leave the name without the content
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)

@@ -118,21 +118,22 @@ class Timing:
         David and Nagaraja, *Order Statistics*, 3rd ed., section 7.1.
         """
         count = len(self._sorted)
-        spread = NormalDist().inv_cdf(0.5 + level / 2) * sqrt(count * self._quantile * (1 - self._quantile))
-        low = max(0, int(np.floor(count * self._quantile - spread)))
-        high = min(count - 1, int(np.ceil(count * self._quantile + spread)))
+        # A minimum has no order statistic below it: its interval is that of the lowest quantile that these samples can show.
+        quantile = max(self._quantile, 1 / count)
+        spread = NormalDist().inv_cdf(0.5 + level / 2) * sqrt(count * quantile * (1 - quantile))
+        low = min(count - 1, max(0, int(np.floor(count * quantile - spread))))
+        high = min(count - 1, int(np.ceil(count * quantile + spread)))
         return float(self._sorted[low]) / 1e3, float(self._sorted[high]) / 1e3
 
     @property
     def noise_floor(self) -> float:
         """Relative uncertainty of :attr:`latency_us`: half the difference between two halves of the measurement.
 
-        The halves are the odd and the even rounds (or samples, where there is one round), so that a slow minute that
+        The halves are the odd and the even rounds (or samples, where rounds are not told), so that a slow minute that
         spans a round shows as noise. NaN where there is only one half, or where the latency is not above zero.
         """
         chosen = self._chosen
-        rounds = np.zeros(len(chosen), dtype=np.int64) if self.rounds is None else self.rounds[chosen]
-        parity = (rounds if len(set(rounds.tolist())) > 1 else np.arange(len(chosen))) % 2
+        parity = (np.arange(len(chosen)) if self.rounds is None else self.rounds[chosen]) % 2
         if parity.min() == parity.max() or self.latency_us <= 0:
             return float("nan")
         halves = [float(np.quantile(self.samples_ns[chosen[parity == side]], self._quantile)) for side in (0, 1)]

@@ -67,7 +67,7 @@ def test_nothing_is_said_where_nobody_looked(seen: Observed, fake_table: Latency
     assert not seen.steady()
     seen.add(_measurement(0, [np.nan] * 4, [0] * 4))
     assert seen.interference() == {}
-    assert set(fake_table.interference) <= {"steal_s", "throttled_s", "frequency_mhz_min", "temperature_c_max"}
+    assert set(fake_table.interference) <= {"measured_s", "steal_s", "steal_share", "throttled_s", "frequency_mhz_min", "temperature_c_max"}
 
 
 def test_what_was_measured_covers_its_layers(seen: Observed, fake_folder: Path, tiny_index: SiteIndex) -> None:

@@ -27,6 +27,7 @@ RECORD = CampaignRecord(
     profiled=((0, 1), (1, 0)),
     holdout=((1, 1),),
     runs=3,
+    affinity=(0,),
     command="layerclock profile",
     started_utc="2025-01-01T00:00:00+00:00",
 )

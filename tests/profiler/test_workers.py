@@ -20,7 +20,7 @@ from layerclock.profiler.worker import WorkerKilledError, WorkerPool
 if TYPE_CHECKING:
     from layerclock.interfaces import ModelFile
 
-ORDER = Order(runs=3, most_runs=6, reference_ns=float("nan"), profiled=True)
+ORDER = Order(runs=3, most_runs=6, enough_s=30.0, reference_ns=float("nan"), profiled=True)
 
 
 def _pool(log: Path, limit_s: float = 60.0, affinity: tuple[int, ...] = (), **extra: str) -> WorkerPool:

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import click
 
-from layerclock.errors import LayerclockError
+from layerclock.errors import LayerclockError, TooNoisyError
 from layerclock.plugins import missing_package
 from layerclock.version import VERSION
 
@@ -82,6 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _show(error: LayerclockError, as_json: bool) -> None:
-    if as_json:
+    # A command that ends with "too noisy" has printed its document already.
+    if as_json and not isinstance(error, TooNoisyError):
         click.echo(json.dumps({"error": error.message, "hint": error.hint, "kind": type(error).__name__}))
     click.echo(f"error: {error.message}" + (f"\n hint: {error.hint}" if error.hint else ""), err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -41,7 +42,8 @@ def _name(row: Mapping[str, Any]) -> str:
     if row["level"] == "kernel":
         operators = "+".join(row["fused_ops"] or [row["op"]])
         return f"{operators} {' '.join('x'.join(map(str, shape)) for shape in row['out_shapes'])}"
-    return str(row["key"]).partition("module=")[2].partition(")")[0] or str(row["key"])
+    attributes = json.loads(row["attributes"])
+    return str(attributes.get("module", row["key"]))
 
 
 def _roofline(row: Mapping[str, Any], ceilings: Mapping[str, float]) -> dict[str, float | str | None]:

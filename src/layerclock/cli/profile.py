@@ -131,7 +131,7 @@ def command(
             folder = folder or Path("runs") / models[0].stem
             table = profile_files(
                 device, models, folder, shapes=dict(shapes), depth=depth, rounds=rounds or 6, runs=runs or 10, budget_s=budget_s,
-                limit_s=limit_s, affinity=affinity, progress=tell,
+                limit_s=limit_s, affinity=affinity, retry_failed=retry_failed, progress=tell,
             )  # fmt: skip
     path = folder / "table.parquet"
     if as_json:
@@ -143,7 +143,7 @@ def command(
     if not table.noise_floor <= max_noise:
         raise TooNoisyError(
             f"the noise floor of {table.noise_floor:.1%} is above {max_noise:.1%}; the table is written nevertheless",
-            f"stop other work on this machine, or run the same command with more --rounds; see: layerclock table check {path}",
+            f"stop other work on this machine, or run the same command with more --rounds or --budget; see: layerclock table check {path}",
         )
 
 

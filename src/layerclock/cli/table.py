@@ -90,7 +90,10 @@ def check(paths: tuple[Path, ...], as_json: bool) -> None:
             print_table(path, ("", "rule", "found", "what to do"), cells)
             click.echo("to be trusted" if all(one.kept for one in findings if one.serious) else "NOT to be trusted as it is")
     if broken:
-        raise TooNoisyError(f"not to be trusted: {broken[0]}" + (f", and {len(broken) - 1} more" if len(broken) > 1 else ""))
+        raise TooNoisyError(
+            f"not to be trusted: {broken[0]}" + (f", and {len(broken) - 1} more" if len(broken) > 1 else ""),
+            "do what stands beside each broken rule",
+        )
 
 
 def _plus_minus(row: dict[str, float]) -> str:
