@@ -152,7 +152,7 @@ class _Everything:
         seen = self._observe(numbers, rounds)
         rows = np.full(len(self._index.vocabulary), np.nan)
         for layer, part in seen.layers(seen.counter_cost_ns()).items():
-            rows[layer] = part.latency_us()[0]
+            rows[layer] = part.estimate_us[0]
         seconds = sum(m.facts["measured_s"] for network in seen.networks.values() for m in network.rounds)
         at_rest = seen.at_rest_ns
         own = np.array([seen.networks[number].end_to_end(at_rest).latency_us for number in numbers])

@@ -31,6 +31,7 @@ __all__ = ["OnnxRuntimeAdapter", "OnnxRuntimeDevice", "OnnxRuntimeSession"]
 _PROVIDER = "CPUExecutionProvider"
 # What ONNX Runtime does unless it is told otherwise, recorded because it matters for times.
 _DEFAULTS = {"session.intra_op.allow_spinning": "1", "session.set_denormal_as_zero": "0"}
+_REORDERS = frozenset({"ReorderInput", "ReorderOutput"})
 # The profile's times are cut to whole microseconds.
 _CUT_OFF_US = 0.5
 # The first runs of a profiled session are cold (memory arena, instruction cache) and are not counted.
@@ -168,8 +169,8 @@ class OnnxRuntimeSession:
         executed = []
         for name in samples:
             node = nodes.get(name)
-            makes = list(node.output) if node is not None else []
-            # A fusion may have a name of the runtime's own; what it makes has the model's.
+            # A fusion may have a name of the runtime's own; what it makes has the model's. So has what a reorder makes.
+            makes = list(node.output) if node is not None and operation[name] not in _REORDERS else []
             origin = next(filter(None, map(self._source.find, (name.removesuffix("_nchwc"), *makes))), "")
             executed.append(
                 Executed(

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["measure_ceilings"]
 
 _PRODUCT_SIZE = 512
-_STREAM_ELEMENTS = 16 * 2**20
-_ROUNDS, _RUNS = 4, 10
+_STREAM_ELEMENTS = 12 * 2**20
+_ROUNDS, _RUNS = 3, 6
 
 
 def measure_ceilings(device: Device, folder: Path, limit_s: float = 60.0, affinity: tuple[int, ...] = ()) -> dict[str, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
@@ -111,8 +112,9 @@ class Part:
         disturbed = [timing.disturbed for timing in self.timings if timing.disturbed is not None]
         return Timing(np.concatenate([timing.samples_ns for timing in self.timings]), np.concatenate(rounds), np.concatenate(disturbed))
 
-    def latency_us(self) -> tuple[float, float, float]:
-        """The estimate, median over networks of each one's latency, with the ends of its 90 % interval."""
+    @cached_property
+    def estimate_us(self) -> tuple[float, float, float]:
+        """The latency, median over networks of each one's latency, with the ends of its 90 % interval."""
         settled = [timing for timing in self.timings if timing.settled]
         timings = settled if len(settled) >= _FEWEST_SETTLED else self.timings
         values = np.array([timing.latency_us for timing in timings])
@@ -122,7 +124,7 @@ class Part:
 
     def half_width(self) -> float:
         """Half the 90 % interval, relative to the estimate; infinite if that is not above zero, or was always disturbed."""
-        latency, low, high = self.latency_us()
+        latency, low, high = self.estimate_us
         return (high - low) / 2 / latency if latency > 0 and any(timing.settled for timing in self.timings) else float("inf")
 
 

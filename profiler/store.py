@@ -11,6 +11,7 @@ import fcntl
 import json
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -187,7 +188,7 @@ class CampaignFolder:
         if measurement.kernels is not None and measurement.kernels_watched is not None:
             rows.append({"kind": "counted", **_written(measurement.kernels_watched)})
             for kernel, samples in zip(measurement.kernels.kernels, measurement.kernels.samples_ns.T, strict=True):
-                rows.append({"kind": "kernel", "kernel": json.dumps(asdict(kernel)), "samples_ns": samples})
+                rows.append({"kind": "kernel", "kernel": _kernel_text(kernel), "samples_ns": samples})
         footer = {
             "network": measurement.network,
             "round": measurement.round,
@@ -259,6 +260,12 @@ def _watched(row: Mapping[str, Any]) -> Watched:
     return Watched(np.array(row["reference_ns"], dtype=np.float64), np.array(row["switches"], dtype=np.int64))
 
 
+@lru_cache(maxsize=4096)
+def _kernel_text(kernel: Kernel) -> str:
+    return json.dumps(asdict(kernel))
+
+
+@lru_cache(maxsize=4096)
 def _kernel(text: str) -> Kernel:
     fields: dict[str, Any] = json.loads(text)
     for name in ("inputs", "outputs"):

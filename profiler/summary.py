@@ -66,7 +66,7 @@ def summarise(folder: CampaignFolder, index: SiteIndex) -> LatencyTable:
 
 def _statistics(part: Part) -> dict[str, Any]:
     pooled = part.pooled()
-    latency, low, high = part.latency_us()
+    latency, low, high = part.estimate_us
     half_width = part.half_width()
     reason = ""
     if latency <= 0:

@@ -69,7 +69,7 @@ def test_without_paths_each_convolution_begins_a_layer(tmp_path: Path) -> None:
     assert (first.inputs, first.outputs) == ((TensorSpec((1, 3, 8, 8)),), (TensorSpec((1, 4, 6, 6)),))
     assert (second.op, second.macs, second.params) == ("Conv", 5 * 6 * 6 * 4, 5 * 4)
     assert (second.inputs, second.outputs) == ((TensorSpec((1, 4, 6, 6)),), (TensorSpec((1, 5)),))
-    assert dict(first.attributes) == {"model": "m", "module": "Conv_0"}
+    assert dict(first.attributes) == {"model": f"m@{prepared.file.digest[:8]}", "module": "Conv_0"}
 
 
 def test_torchscript_paths_name_the_layers_to_the_depth_asked_for(tmp_path: Path) -> None:

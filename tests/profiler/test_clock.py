@@ -118,7 +118,8 @@ def test_energy_is_that_of_one_run(session: FakeSession, tmp_path: Path) -> None
     package = tmp_path / "intel-rapl:0"
     package.mkdir()
     (package / "energy_uj").write_text("0\n")
-    (package / "max_energy_range_uj").write_text("1000000\n")
+    (package / "name").write_text("package-0\n")
+    (package / "max_energy_range_uj").write_text("1000000000\n")
 
     class Burning(FakeSession):
         def run(self) -> int:

@@ -111,6 +111,6 @@ def test_a_layer_rests_on_the_networks_in_which_it_was_undisturbed() -> None:
         return Timing(np.full(10, us * 1e3), np.zeros(10, dtype=np.int64), np.full(10, disturbed))
 
     quiet, busy = [timing(us, 0.0) for us in (1.0, 2.0, 3.0)], [timing(9.0, 1.0)] * 4
-    assert Part([*quiet, *busy], [1] * 7).latency_us()[0] == 2.0
+    assert Part([*quiet, *busy], [1] * 7).estimate_us[0] == 2.0
     # Two are too few to leave the others out.
-    assert Part([*quiet[:2], *busy], [1] * 6).latency_us()[0] == 9.0
+    assert Part([*quiet[:2], *busy], [1] * 6).estimate_us[0] == 9.0
