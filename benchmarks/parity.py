@@ -51,7 +51,7 @@ def main() -> int:
     targets: dict[str, tuple[str, float]] = {}
     for name, make in (("onnxruntime:cpu", _plain_loops), ("openvino:CPU", _benchmark_apps)):
         device = lc.open_device(name)
-        record = CampaignRecord(space.name, index.digest, device.target, (), tuple(map(tuple, genomes.tolist())), RUNS, "", "")
+        record = CampaignRecord(space.name, index.digest, device.target, (), tuple(map(tuple, genomes.tolist())), RUNS, (), "", "")
         ours_ms, theirs_ms = _interleaved(device, models, make(models), Observed(record, index), rounds)
         short = name.split(":")[0]
         for column, statistic in enumerate(("fastest", "median")):
