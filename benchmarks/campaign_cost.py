@@ -135,7 +135,7 @@ class _Everything:
         self.unseen = np.arange(len(plan.profiled), len(self._genomes))
         at_rest = self._seen.at_rest_ns
         self._timings = {number: network.end_to_end(at_rest) for number, network in self._seen.networks.items()}
-        self.noise_percent = 100 * float(np.nanmean([self._timings[number].noise_floor for number in self.unseen]))
+        self.noise_percent = 100 * float(np.nanmean([self._timings[number].noise_floor for number in self.unseen.tolist()]))
         self.undisturbed_percent = 100 * self._seen.interference()["undisturbed_share"]
 
     def _observe(self, numbers: range, rounds: int) -> Observed:
@@ -169,14 +169,16 @@ class _Everything:
         for op in set(ops):
             known = rows_us[(ops == op) & np.isfinite(rows_us)]
             filled[(ops == op) & ~np.isfinite(rows_us)] = known.mean() if len(known) else 0.0
-        return self._index.counts(self._genomes[np.asarray(numbers)]) @ filled
+        sums: FloatArray = self._index.counts(self._genomes[np.asarray(numbers)]) @ filled
+        return sums
 
     def errors(self, rows_us: FloatArray, numbers: range, own_us: FloatArray) -> FloatArray:
         """Relative errors on the unseen networks, with overhead and scale fitted to the campaign's own, as ``fit`` does."""
         design = np.column_stack([np.ones(len(numbers)), self.sums(rows_us, np.array(numbers))])
         coefficients = np.linalg.lstsq(design / own_us[:, None], np.ones(len(numbers)), rcond=None)[0]
         predicted = coefficients[0] + coefficients[1] * self.sums(rows_us, self.unseen)
-        return np.abs(predicted / self.latency_us(self.unseen) - 1)
+        errors: FloatArray = np.abs(predicted / self.latency_us(self.unseen) - 1)
+        return errors
 
 
 def _isolated(device: Device, space: SearchSpace, index: lc.SiteIndex, plan: Plan, folder: Path) -> tuple[FloatArray, float]:

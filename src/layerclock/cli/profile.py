@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from layerclock.cli.breakdown import breakdown, breakdown_json
 from layerclock.cli.output import json_option, print_json, print_table, progress_bar, quiet_option
@@ -111,6 +112,8 @@ def command(
     """
     if bool(models) == bool(space_name):
         raise click.UsageError("give either --space or at least one MODEL.onnx")
+    if models:
+        _refuse_plan_options()
     device = open_device(device_name, DeviceOptions(threads, batch, precision, _pairs(options)))
     with progress_bar(quiet) as report:
         tell = _teller(device_name, report)
@@ -145,6 +148,14 @@ def command(
             f"the noise floor of {table.noise_floor:.1%} is above {max_noise:.1%}; the table is written nevertheless",
             f"stop other work on this machine, or run the same command with more --rounds or --budget; see: layerclock table check {path}",
         )
+
+
+def _refuse_plan_options() -> None:
+    """What chooses sub-networks of a space has no meaning for given models. Raises a usage error."""
+    context = click.get_current_context()
+    for name in ("networks", "holdout", "seed"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name} chooses sub-networks of a --space; given models are measured as they are")
 
 
 def _announced(space: SearchSpace, networks: int, holdout: int, seed: int, quiet: bool) -> Plan | None:
