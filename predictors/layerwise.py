@@ -55,10 +55,18 @@ def fit_layerwise(table: LatencyTable, space: SearchSpace) -> OnnxPredictor:
 def _fit_relative(
     design: npt.NDArray[np.float64], latency_ms: npt.NDArray[np.float64], own_share: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Least squares of the relative error; returns the coefficients and the leave-one-out relative residuals."""
+    """Least squares of the relative error; returns overhead and scale, and the leave-one-out relative residuals.
+
+    An overhead below zero is no overhead but noise in long and short networks' times: it is held at zero, and the scale
+    fitted alone (non-negative least squares; Lawson and Hanson 1974, chapter 23).
+    """
     weighted = design / latency_ms[:, None]
     inverse = np.linalg.pinv(weighted)
     coefficients = inverse @ np.ones(len(design))
+    if coefficients[0] < 0:
+        weighted[:, 0] = 0.0
+        inverse = np.linalg.pinv(weighted)
+        coefficients = inverse @ np.ones(len(design))
     leverage = np.einsum("ij,ji->i", weighted, inverse) + own_share
     return coefficients, (1 - weighted @ coefficients) / np.maximum(1 - leverage, 1e-9)
 

@@ -63,6 +63,16 @@ def test_it_recovers_what_the_fake_device_computes(predictor: OnnxPredictor, fak
     assert evaluation.spearman > 0.95
 
 
+def test_an_overhead_is_never_below_zero(fake_table: LatencyTable) -> None:
+    position = SCHEMA.get_field_index("latency_us")
+    rows = fake_table.rows
+    # Long networks would seem slower than their layers, and short ones faster.
+    shifted = pc.if_else(pc.equal(rows["level"], "network"), pc.subtract(rows["latency_us"], 100.0), rows["latency_us"])
+    parameters = fit(replace(fake_table, rows=rows.set_column(position, SCHEMA.field(position), shifted))).card.parameters
+    assert parameters["overhead_ms"] == 0.0
+    assert 0.5 < parameters["scale"] < 1.0
+
+
 def test_the_interval_is_calibrated_on_the_networks_of_the_fit(predictor: OnnxPredictor, fake_table: LatencyTable) -> None:
     assert predictor.card.interval_half_width >= predictor.card.noise_floor
     assert predictor.card.noise_floor == pytest.approx(np.mean(fake_table.networks().noise_floor))
