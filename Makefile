@@ -20,7 +20,7 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 unit: $(VENV)/.installed
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist loadfile
 
 figures: $(VENV)/.installed
 	for script in layerwise_accuracy repeatability additivity parity campaign_cost faults query_speed import_time; do $(BIN)/python benchmarks/$$script.py || missed="$$missed $$script"; done; test -z "$$missed" || (echo "missed:$$missed" && exit 1)
