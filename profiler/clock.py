@@ -115,9 +115,9 @@ def rest_readings(reference: Reference) -> np.ndarray[tuple[int], np.dtype[np.fl
 def measure(session: Session, order: Order, reference: Reference, energy: EnergyMeter | None) -> Measurement:
     """Time ``session`` as ``order`` says; network and round are left at -1 for the caller to fill in.
 
-    ``facts``: measured_s (how long all this took), at_rest_ns (the reference workload's time that runs were judged by),
-    energy_j (of one run), peak_resident_bytes (of the process, before it counts kernels), steal_s, throttled_s,
-    frequency_mhz, temperature_c; each only where it is known. Raises :class:`~layerclock.errors.DeviceError`.
+    ``facts``: measured_s (how long all this took), energy_j (of one run), peak_resident_bytes (of the process, before it
+    counts kernels), steal_s, throttled_s, frequency_mhz, temperature_c; each only where it is known.
+    Raises :class:`~layerclock.errors.DeviceError`.
     """
     begin, before = perf_counter_ns(), Disturbance.now()
     warm_up = _warm_up(session)
@@ -126,7 +126,7 @@ def measure(session: Session, order: Order, reference: Reference, energy: Energy
     reference.be_patient(order.reference_ns, patience_ns)
     half_ns = order.enough_s / 2 * 1e9 if order.profiled else order.enough_s * 1e9
     end_to_end, watched = _end_to_end(session, order, reference, begin + half_ns)
-    facts: dict[str, float] = {"at_rest_ns": order.reference_ns} if np.isfinite(order.reference_ns) else {}
+    facts: dict[str, float] = {}
     peak = peak_resident_bytes()
     if peak is not None:
         facts["peak_resident_bytes"] = float(peak)
@@ -138,7 +138,7 @@ def measure(session: Session, order: Order, reference: Reference, energy: Energy
         kernels, kernels_watched = _kernels(session, order, reference, run_ns)
     facts |= Disturbance.now().since(before)
     facts["measured_s"] = (perf_counter_ns() - begin) / 1e9
-    return Measurement(-1, -1, np.array(end_to_end, dtype=np.float64), watched, kernels, kernels_watched, warm_up, facts)
+    return Measurement(-1, -1, np.array(end_to_end, dtype=np.float64), watched, kernels, kernels_watched, warm_up, facts=facts)
 
 
 def _warm_up(session: Session) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

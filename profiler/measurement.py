@@ -61,7 +61,8 @@ class Order:
 class Measurement:
     """Raw samples of one network in one round; ``kernels`` is absent for a held-out network.
 
-    ``facts`` are numbers about the measurement as a whole (see :mod:`layerclock.profiler.clock`): energy, memory, steal.
+    ``rest_ns`` are the reference workload's readings before the first run of a wave of networks, kept with its first
+    measurement. ``facts`` are numbers about the measurement as a whole (see :mod:`layerclock.profiler.clock`): energy, memory, steal.
     """
 
     network: int
@@ -71,6 +72,7 @@ class Measurement:
     kernels: KernelTimes | None = None
     kernels_watched: Watched | None = None
     warm_up_ns: FloatArray = field(default_factory=lambda: np.array([]))
+    rest_ns: FloatArray = field(default_factory=lambda: np.array([]))
     facts: Mapping[str, float] = field(default_factory=dict)
     failure: str = ""
 

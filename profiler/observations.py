@@ -158,8 +158,6 @@ class Observed:
         self._column = {site.name: position for position, site in enumerate(index.sites)}
         self._covered = np.zeros(len(index.vocabulary), dtype=np.bool_)
         self._references: list[FloatArray] = []
-        # What earlier sittings took for it, before their first run.
-        self._rested: list[float] = []
 
     def rest(self, readings_ns: FloatArray) -> None:
         """Take in what the reference workload took while nothing was measured."""
@@ -168,8 +166,7 @@ class Observed:
     def add(self, measurement: Measurement) -> None:
         """Take in one measurement."""
         self.networks[measurement.network].add(measurement)
-        if "at_rest_ns" in measurement.facts:
-            self._rested.append(measurement.facts["at_rest_ns"])
+        self.rest(measurement.rest_ns)
         watched = [measurement.watched, *([measurement.kernels_watched] if measurement.kernels_watched else [])]
         self._references += [one.reference_ns[np.isfinite(one.reference_ns)] for one in watched]
         if measurement.kernels is not None:
@@ -184,7 +181,7 @@ class Observed:
     def at_rest_ns(self) -> float:
         """The reference workload's time on the machine at rest; NaN where nobody looked."""
         references = np.concatenate([np.array([]), *self._references])
-        return float(min([np.quantile(references, _AT_REST_QUANTILE), *self._rested])) if len(references) else float("nan")
+        return float(np.quantile(references, _AT_REST_QUANTILE)) if len(references) else float("nan")
 
     def counter_cost_ns(self) -> float:
         """What the counters add to each kernel; NaN if nothing was profiled."""
@@ -241,8 +238,8 @@ class Observed:
         """What disturbed the campaign, as numbers for the table's footer; what the machine does not tell is left out.
 
         undisturbed_share (of all runs), switches_per_run, reference_drift (largest slowdown of the reference workload's
-        10 % quantile in a round), measured_s, steal_s, steal_share (of
-        measured_s), throttled_s, frequency_mhz_min, temperature_c_max.
+        10 % quantile in a round), measured_s, steal_s, steal_share (of measured_s), throttled_s, frequency_mhz_min,
+        temperature_c_max.
         """
         measurements = [measurement for network in self.networks.values() for measurement in network.rounds]
         watched = Watched.join(

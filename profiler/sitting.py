@@ -89,6 +89,8 @@ class Sitting:
         self._rounds = {number: set(rounds) for number, rounds in done.rounds.items()}
         self._failed = set(done.failed)
         self._failed_now: set[int] = set()
+        # Readings at rest that the next part is to keep.
+        self._rest_ns: npt.NDArray[np.float64] = np.array([])
         self._end = float("inf") if limits.budget_s is None else limits.begin + limits.budget_s - done.spent_s
         self._seen = Observed(record, index)
         for measurement in store.measurements():
@@ -205,7 +207,8 @@ class Sitting:
         """Learn the reference workload's time at rest before the first run that is judged by it."""
         for worker in workers.values():
             with suppress(DeviceError):  # one that died meanwhile shows when it is to measure
-                self._seen.rest(worker.rest_readings())
+                self._rest_ns = worker.rest_readings()
+                self._seen.rest(self._rest_ns)
                 return
 
     def _lacks(self, number: int, round_number: int) -> bool:
@@ -252,7 +255,9 @@ class Sitting:
 
     def _keep(self, measurement: Measurement) -> None:
         self._seen.add(measurement)  # first, for it refuses what does not fit
-        self._store.add(measurement, self._name, monotonic() - self._limits.begin)
+        kept = replace(measurement, rest_ns=self._rest_ns)
+        self._rest_ns = np.array([])
+        self._store.add(kept, self._name, monotonic() - self._limits.begin)
         self._rounds.setdefault(measurement.network, set()).add(measurement.round)
 
     def _report(self, stage: str, done: int, total: int, left_s: float) -> None:

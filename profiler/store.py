@@ -182,6 +182,7 @@ class CampaignFolder:
         Raises :class:`~layerclock.errors.OutputError` if the disk refuses.
         """
         rows: list[dict[str, Any]] = [
+            {"kind": "rest", "samples_ns": measurement.rest_ns},
             {"kind": "warm_up", "samples_ns": measurement.warm_up_ns},
             {"kind": "end_to_end", "samples_ns": measurement.end_to_end_ns, **_written(measurement.watched)},
         ]
@@ -216,7 +217,8 @@ class CampaignFolder:
                     watched = _watched(by_kind["counted"])
                 measurement = Measurement(
                     network, round_number, np.array(by_kind["end_to_end"]["samples_ns"], dtype=np.float64), _watched(by_kind["end_to_end"]),
-                    times, watched, np.array(by_kind["warm_up"]["samples_ns"], dtype=np.float64), written["facts"], written["failure"],
+                    times, watched, np.array(by_kind["warm_up"]["samples_ns"], dtype=np.float64),
+                    np.array(by_kind["rest"]["samples_ns"], dtype=np.float64), written["facts"], written["failure"],
                 )  # fmt: skip
             yield measurement
 

@@ -212,3 +212,9 @@ def test_a_part_under_another_name_is_refused(fake_folder: Path, tmp_path: Path)
     shutil.copy(parts[0], parts[-1])
     with pytest.raises(CampaignError, match="another network or round"):
         list(CampaignFolder(copy).measurements())
+
+
+def test_readings_at_rest_are_kept_with_the_measurement_after_them(folder: CampaignFolder) -> None:
+    folder.add(replace(Measurement.failed(0, 0, "it caught fire"), rest_ns=np.array([8000.0, 8100.5])))
+    (read,) = folder.measurements()
+    assert read.rest_ns.tolist() == [8000.0, 8100.5]
