@@ -133,8 +133,7 @@ class _Everything:
         self._genomes = np.concatenate([plan.profiled, plan.holdout])
         self._seen = self._observe(range(len(self._genomes)), 1000)
         self.unseen = np.arange(len(plan.profiled), len(self._genomes))
-        at_rest = self._seen.at_rest_ns
-        self._timings = {number: network.end_to_end(at_rest) for number, network in self._seen.networks.items()}
+        self._timings = self._seen.end_to_end()
         self.noise_percent = 100 * float(np.nanmean([self._timings[number].noise_floor for number in self.unseen.tolist()]))
         self.undisturbed_percent = 100 * self._seen.interference()["undisturbed_share"]
 
@@ -154,8 +153,8 @@ class _Everything:
         for layer, part in seen.layers(seen.counter_cost_ns()).items():
             rows[layer] = part.estimate_us[0]
         seconds = sum(m.facts["measured_s"] for network in seen.networks.values() for m in network.rounds)
-        at_rest = seen.at_rest_ns
-        own = np.array([seen.networks[number].end_to_end(at_rest).latency_us for number in numbers])
+        timings = seen.end_to_end()
+        own = np.array([timings[number].latency_us for number in numbers])
         return rows, own, seconds
 
     def latency_us(self, numbers: npt.ArrayLike) -> FloatArray:

@@ -85,14 +85,12 @@ def _interleaved(
                 seen.add(replace(measurement, network=position, round=number))
                 theirs[position].append(other(position))
             print(f"{device.target.device}: round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-    at_rest = seen.at_rest_ns
+    timings = seen.end_to_end()
     ours = []
     for position in range(len(models)):
         network = seen.networks[position]
         medians = [float(np.median(m.end_to_end_ns)) for m in network.rounds]
-        ours.append(
-            (min(m.end_to_end_ns.min() for m in network.rounds) / 1e6, min(medians) / 1e6, network.end_to_end(at_rest).latency_us / 1e3)
-        )
+        ours.append((min(m.end_to_end_ns.min() for m in network.rounds) / 1e6, min(medians) / 1e6, timings[position].latency_us / 1e3))
     return np.array(ours), np.array([np.min(one, axis=0) for one in theirs])
 
 

@@ -93,7 +93,7 @@ class Reference:
         """What was seen around the runs between the marks since the last call: one run fewer than marks."""
         seen = np.array(self._marks, dtype=np.float64).reshape(-1, 4)
         self._marks.clear()
-        return Watched(np.maximum(seen[:-1, 2], seen[1:, 0]), (seen[1:, 1] - seen[:-1, 3]).astype(np.int64))
+        return Watched(seen[:-1, 2], seen[1:, 0], (seen[1:, 1] - seen[:-1, 3]).astype(np.int64))
 
 
 def _switches() -> int:
@@ -192,7 +192,7 @@ def _kernels(session: Session, order: Order, reference: Reference, run_ns: float
         times = session.kernel_times(now, reference.mark)
         watched = reference.watched()
         if len(watched) != now:  # an adapter that does not mark: all that is known is that nothing was seen
-            watched = Watched(np.full(now, np.nan), np.zeros(now, dtype=np.int64))
+            watched = Watched.unseen(now)
         samples.append(times.samples_ns)
         parts.append(watched)
         done += now

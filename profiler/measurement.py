@@ -22,23 +22,39 @@ FloatArray = npt.NDArray[np.float64]
 class Watched:
     """What was seen around each of n runs.
 
-    ``reference_ns`` float64[n]: the reference workload's time, the longer of before and after the run (NaN on a device
-    that is not this machine's processor); ``switches`` int64[n]: how often the process was made to wait for others
-    (involuntary context switches) in between.
+    ``before_ns`` and ``after_ns`` float64[n]: the reference workload's time on both sides of the run (NaN on a device that is
+    not this machine's processor); ``switches`` int64[n]: how often the process was made to wait for others (involuntary
+    context switches) in between.
     """
 
-    reference_ns: FloatArray
+    before_ns: FloatArray
+    after_ns: FloatArray
     switches: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.switches)
 
+    @property
+    def reference_ns(self) -> FloatArray:
+        """The longer of the reference workload's times before and after each run."""
+        longer: FloatArray = np.maximum(self.before_ns, self.after_ns)
+        return longer
+
     @classmethod
     def join(cls, parts: Sequence[Watched]) -> Watched:
         """The runs of all parts, in order."""
         if not parts:
-            return cls(np.array([]), np.array([], dtype=np.int64))
-        return cls(np.concatenate([part.reference_ns for part in parts]), np.concatenate([part.switches for part in parts]))
+            return cls.unseen(0)
+        return cls(
+            np.concatenate([part.before_ns for part in parts]),
+            np.concatenate([part.after_ns for part in parts]),
+            np.concatenate([part.switches for part in parts]),
+        )
+
+    @classmethod
+    def unseen(cls, runs: int) -> Watched:
+        """Runs around which nobody looked."""
+        return cls(np.full(runs, np.nan), np.full(runs, np.nan), np.zeros(runs, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)

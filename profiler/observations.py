@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from layerclock.errors import CampaignError, CoverageError
 from layerclock.network import Kernel
+from layerclock.profiler.correction import corrected, slowdown
 from layerclock.profiler.measurement import Watched
 from layerclock.timing import DISTURBED_ABOVE, STEADY_HALF_WIDTH, Timing, disturbance
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from layerclock.profiler.store import CampaignRecord
     from layerclock.space import SiteIndex
 
-__all__ = ["NetworkSeen", "Observed", "Part"]
+__all__ = ["NetworkSeen", "Observed", "Part", "interval_us"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -68,7 +69,7 @@ class NetworkSeen:
         self.rounds.append(measurement)
 
     def end_to_end(self, at_rest_ns: float) -> Timing:
-        """The network's wall times."""
+        """The network's wall times, as they were."""
         return _timing([(m.end_to_end_ns, m.watched, m.round) for m in self.rounds], at_rest_ns)
 
     def summed(self, positions: Sequence[int], at_rest_ns: float, subtract_ns: float = 0.0) -> Timing:
@@ -81,10 +82,14 @@ class NetworkSeen:
                 parts.append((sums, measurement.kernels_watched, measurement.round))
         return _timing(parts, at_rest_ns)
 
-    def counter_cost_ns(self, at_rest_ns: float) -> float:
+    def slowdown(self, at_rest_ns: float) -> FloatArray:
+        """Of each run of :meth:`end_to_end`, see :mod:`layerclock.profiler.correction`."""
+        return slowdown(Watched.join([measurement.watched for measurement in self.rounds]), at_rest_ns)
+
+    def counter_cost_ns(self, at_rest_ns: float, end_to_end_us: float) -> float:
         """What the counters add to each kernel, as far as this network shows: it may come out negative."""
         with_counters_us = self.summed(range(len(self.kernels)), at_rest_ns).latency_us
-        return (with_counters_us - self.end_to_end(at_rest_ns).latency_us) * 1e3 / len(self.kernels)
+        return (with_counters_us - end_to_end_us) * 1e3 / len(self.kernels)
 
     def facts(self, name: str, join: Callable[[list[float]], float]) -> float | None:
         """One of the measurements' facts over all rounds; None where the machine did not tell."""
@@ -135,6 +140,13 @@ def _deviation_us(timing: Timing) -> float:
     return max((high - low) / 2 / _NORMAL_90, between_rounds if np.isfinite(between_rounds) else 0.0)
 
 
+def interval_us(timing: Timing) -> tuple[float, float]:
+    """90 % interval of one network's latency: what its samples say, and no narrower than the difference of its rounds."""
+    low, high = timing.interval_us()
+    reach = _NORMAL_90 * _deviation_us(timing)
+    return min(low, timing.latency_us - reach), max(high, timing.latency_us + reach)
+
+
 def _median_interval(values: FloatArray, deviations: FloatArray) -> tuple[float, float]:
     """90 % interval of the median over networks, each of which is itself uncertain.
 
@@ -183,10 +195,18 @@ class Observed:
         references = np.concatenate([np.array([]), *self._references])
         return float(np.quantile(references, _AT_REST_QUANTILE)) if len(references) else float("nan")
 
+    def end_to_end(self) -> dict[int, Timing]:
+        """Of each network that ran: its wall times as they would be on the machine at rest."""
+        at_rest = self.at_rest_ns
+        ran = {number: network for number, network in self.networks.items() if network.rounds}
+        return corrected({number: (network.end_to_end(at_rest), network.slowdown(at_rest)) for number, network in ran.items()})
+
     def counter_cost_ns(self) -> float:
         """What the counters add to each kernel; NaN if nothing was profiled."""
-        at_rest = self.at_rest_ns
-        costs = [network.counter_cost_ns(at_rest) for network in self.networks.values() if network.kernels]
+        at_rest, timings = self.at_rest_ns, self.end_to_end()
+        costs = [
+            network.counter_cost_ns(at_rest, timings[number].latency_us) for number, network in self.networks.items() if network.kernels
+        ]
         return max(0.0, float(np.median(costs))) if costs else float("nan")
 
     def layers(self, counter_cost_ns: float) -> dict[int, Part]:

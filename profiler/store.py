@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CampaignFolder", "CampaignRecord", "Done"]
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,8 @@ _PART_SCHEMA = pa.schema(
         ("kind", pa.string()),
         ("kernel", pa.string()),
         ("samples_ns", _NUMBERS),
-        ("reference_ns", _NUMBERS),
+        ("before_ns", _NUMBERS),
+        ("after_ns", _NUMBERS),
         ("switches", pa.list_(pa.int64())),
     ]
 )
@@ -255,11 +256,15 @@ def _footer(schema: pa.Schema, network: int, round_number: int) -> dict[str, Any
 
 
 def _written(watched: Watched) -> dict[str, Any]:
-    return {"reference_ns": watched.reference_ns, "switches": watched.switches}
+    return {"before_ns": watched.before_ns, "after_ns": watched.after_ns, "switches": watched.switches}
 
 
 def _watched(row: Mapping[str, Any]) -> Watched:
-    return Watched(np.array(row["reference_ns"], dtype=np.float64), np.array(row["switches"], dtype=np.int64))
+    return Watched(
+        np.array(row["before_ns"], dtype=np.float64),
+        np.array(row["after_ns"], dtype=np.float64),
+        np.array(row["switches"], dtype=np.int64),
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -12,7 +12,7 @@ from layerclock.datasets.table import LatencyTable, Provenance
 from layerclock.devices.machine import conditions
 from layerclock.errors import CampaignError
 from layerclock.profiler.clock import PACING
-from layerclock.profiler.observations import Observed
+from layerclock.profiler.observations import Observed, interval_us
 from layerclock.timing import STEADY_HALF_WIDTH
 from layerclock.version import VERSION
 
@@ -44,7 +44,11 @@ def summarise(folder: CampaignFolder, index: SiteIndex) -> LatencyTable:
     layers, kernels = seen.layers(cost_ns), seen.kernels(cost_ns)
     rows = [_layer_row(index.vocabulary[number], layers[number], cost_ns) for number in sorted(layers)]
     rows += [_kernel_row(kernel, part, cost_ns) for kernel, part in kernels.items()]
-    rows += [_network_row(number, network, seen.at_rest_ns, record, index) for number, network in sorted(seen.networks.items())]
+    timings = seen.end_to_end()
+    rows += [
+        _network_row(number, network, (network.end_to_end(seen.at_rest_ns), timings[number]) if network.rounds else None, record, index)
+        for number, network in sorted(seen.networks.items())
+    ]
     provenance = Provenance(
         tool=f"layerclock {VERSION}",
         command=record.command,
@@ -54,7 +58,7 @@ def summarise(folder: CampaignFolder, index: SiteIndex) -> LatencyTable:
     )
     return LatencyTable.from_rows(
         rows, record.target, record.space, record.space_digest, provenance,
-        additivity=_additivity(rows[: len(layers)], seen, record, index, cost_ns),
+        additivity=_additivity(rows[: len(layers)], seen, timings, record, index, cost_ns),
         interference=seen.interference(),
         coverage={
             "layers_measured": float(len(layers)),
@@ -152,7 +156,10 @@ def _kernel_row(kernel: Kernel, part: Part, counter_cost_ns: float) -> dict[str,
     }
 
 
-def _network_row(number: int, network: NetworkSeen, at_rest_ns: float, record: CampaignRecord, index: SiteIndex) -> dict[str, Any]:
+def _network_row(
+    number: int, network: NetworkSeen, timings: tuple[Timing, Timing] | None, record: CampaignRecord, index: SiteIndex
+) -> dict[str, Any]:
+    """``timings``: the runs as they were, and as they would be at rest; None if there are none."""
     genome = np.array([record.genomes[number]])
     here = index.layers(genome)[0]
     uncounted = any("uncounted" in dict(index.vocabulary[layer].attributes) for layer in here[here >= 0])
@@ -169,19 +176,19 @@ def _network_row(number: int, network: NetworkSeen, at_rest_ns: float, record: C
         "n_networks": 1,
         "n_samples": sum(len(measurement.end_to_end_ns) for measurement in network.rounds),
     }
-    if not network.rounds:
+    if timings is None:
         return row | {"status": "failed", "reason": network.failure or "not measured"}
-    timing = network.end_to_end(at_rest_ns)
-    low, high = timing.interval_us()
+    as_seen, timing = timings
+    low, high = interval_us(timing)
     # What failed on the way keeps what was measured before: its layers, too, rest on that.
     status, reason = ("noisy", f"failed in a later round: {network.failure}") if network.failure else timing.verdict
     energy = network.facts("energy_j", lambda values: float(np.median(values)))
     # Of the first round: from then on a profiled network's process also holds what counts its kernels.
     peak = network.facts("peak_resident_bytes", min)
     return row | {
-        "n_undisturbed": timing.undisturbed,
+        "n_undisturbed": as_seen.undisturbed,
         "latency_us": timing.latency_us,
-        **_spread(timing),
+        **_spread(as_seen),
         "interval_low_us": low,
         "interval_high_us": high,
         "noise_floor": timing.noise_floor,
@@ -195,7 +202,12 @@ def _network_row(number: int, network: NetworkSeen, at_rest_ns: float, record: C
 
 
 def _additivity(
-    layer_rows: Sequence[Mapping[str, Any]], seen: Observed, record: CampaignRecord, index: SiteIndex, cost_ns: float
+    layer_rows: Sequence[Mapping[str, Any]],
+    seen: Observed,
+    timings: Mapping[int, Timing],
+    record: CampaignRecord,
+    index: SiteIndex,
+    cost_ns: float,
 ) -> dict[str, float]:
     """Sum of a network's layer rows over its end-to-end time, over the profiled networks.
 
@@ -205,8 +217,7 @@ def _additivity(
     by_number = np.array([latency.get(layer.key, np.nan) for layer in index.vocabulary])
     usable = [number for number, network in seen.networks.items() if network.kernels]
     sums = index.counts(np.array([record.genomes[number] for number in usable])) @ np.nan_to_num(by_number)
-    at_rest = seen.at_rest_ns
-    end_to_end = np.array([seen.networks[number].end_to_end(at_rest).latency_us for number in usable])
+    end_to_end = np.array([timings[number].latency_us for number in usable])
     ratios = sums / end_to_end
     counters = np.array([len(seen.networks[number].kernels) for number in usable]) * cost_ns / 1e3 / end_to_end
     return {

@@ -57,12 +57,13 @@ class Timing:
     ``rounds`` numbers the round in which each sample was taken; without it all samples count as one round.
     ``disturbed`` tells how disturbed each sample was (:func:`disturbance`); without it none was. :attr:`latency_us`, its
     interval and the noise floor rest on the undisturbed samples, or on the least disturbed ones where there are too few;
-    the other statistics are those of all samples.
+    the other statistics are those of all samples. ``quantile`` is the one that :attr:`latency_us` is on a quiet machine.
     """
 
     samples_ns: FloatArray
     rounds: npt.NDArray[np.int64] | None = None
     disturbed: FloatArray | None = None
+    quantile: float = LATENCY_QUANTILE
 
     def __post_init__(self) -> None:
         if self.samples_ns.ndim != 1 or not len(self.samples_ns):
@@ -107,11 +108,11 @@ class Timing:
 
     @property
     def _quantile(self) -> float:
-        return LATENCY_QUANTILE * self.undisturbed / len(self.samples_ns)
+        return self.quantile * self.undisturbed / len(self.samples_ns)
 
     @cached_property
     def latency_us(self) -> float:
-        """The estimate to use: a low quantile of the undisturbed samples, :data:`LATENCY_QUANTILE` times their share."""
+        """The estimate to use: a low quantile of the undisturbed samples, ``quantile`` times their share."""
         return _at(self._sorted, self._quantile) / 1e3
 
     @property

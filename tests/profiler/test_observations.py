@@ -31,7 +31,9 @@ def seen(fake_folder: Path, tiny_index: SiteIndex) -> Observed:
 
 def _measurement(number: int, reference_ns: list[float], switches: list[int], **facts: float) -> Measurement:
     runs = len(reference_ns)
-    return Measurement(0, number, np.full(runs, 1e6), Watched(np.array(reference_ns), np.array(switches)), facts=facts)
+    return Measurement(
+        0, number, np.full(runs, 1e6), Watched(np.array(reference_ns), np.array(reference_ns), np.array(switches)), facts=facts
+    )
 
 
 def test_what_disturbed_the_campaign_is_told_in_numbers(seen: Observed) -> None:
@@ -83,7 +85,7 @@ def test_what_was_measured_covers_its_layers(seen: Observed, fake_folder: Path, 
 def _profiled(number: int, samples_us: dict[str, float]) -> Measurement:
     kernels = tuple(Kernel(name, "Conv", "stem") for name in samples_us)
     samples = np.tile(np.array(list(samples_us.values())) * 1e3, (8, 1))
-    watched = Watched(np.full(8, np.nan), np.zeros(8, dtype=np.int64))
+    watched = Watched.unseen(8)
     return Measurement(0, number, np.full(8, 1e6), watched, KernelTimes(kernels, samples), watched)
 
 

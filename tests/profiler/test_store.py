@@ -46,7 +46,7 @@ KERNEL = Kernel(
 
 
 def _watched(runs: int) -> Watched:
-    return Watched(np.linspace(1.0, 2.0, runs), np.arange(runs, dtype=np.int64))
+    return Watched(np.linspace(1.0, 2.0, runs), np.linspace(3.0, 2.0, runs), np.arange(runs, dtype=np.int64))
 
 
 def _measurement(network: int, round_number: int, *times: float) -> Measurement:
@@ -92,7 +92,7 @@ def test_another_campaign_is_refused_and_says_what_differs(folder: CampaignFolde
 
 def test_measurements_are_read_as_they_were_added(folder: CampaignFolder) -> None:
     times = KernelTimes((KERNEL, replace(KERNEL, name="last", attributes=(), macs=None)), np.array([[1.5, 2.0], [3.0, 4.0]]))
-    nobody_looked = Watched(np.array([np.nan, np.nan]), np.array([0, 3]))
+    nobody_looked = Watched(np.array([np.nan, np.nan]), np.array([np.nan, 2.0]), np.array([0, 3]))
     added = [
         replace(_measurement(0, 0, 10.0, 11.0), kernels=times, kernels_watched=nobody_looked, facts={"energy_j": 0.5, "steal_s": 0.0}),
         _measurement(1, 0, 12.0),
@@ -105,7 +105,8 @@ def test_measurements_are_read_as_they_were_added(folder: CampaignFolder) -> Non
         (m.network, m.round, m.end_to_end_ns.tolist(), m.warm_up_ns.tolist(), m.failure, m.facts) for m in added
     ]
     for one, other in zip(read, added, strict=True):
-        assert np.array_equal(one.watched.reference_ns, other.watched.reference_ns)
+        assert np.array_equal(one.watched.before_ns, other.watched.before_ns)
+        assert np.array_equal(one.watched.after_ns, other.watched.after_ns)
         assert np.array_equal(one.watched.switches, other.watched.switches)
     assert read[1].kernels is read[2].kernels is None
     assert read[1].kernels_watched is None
@@ -113,7 +114,7 @@ def test_measurements_are_read_as_they_were_added(folder: CampaignFolder) -> Non
     assert read[0].kernels.kernels == times.kernels
     assert np.array_equal(read[0].kernels.samples_ns, times.samples_ns)
     assert read[0].kernels_watched is not None
-    assert np.array_equal(read[0].kernels_watched.reference_ns, nobody_looked.reference_ns, equal_nan=True)
+    assert np.array_equal(read[0].kernels_watched.after_ns, nobody_looked.after_ns, equal_nan=True)
     assert read[0].kernels_watched.switches.tolist() == [0, 3]
 
 
@@ -166,7 +167,7 @@ def test_a_part_that_belongs_to_no_network_is_named(folder: CampaignFolder) -> N
         list(folder.measurements())
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "not json", json.dumps({"format": 2, "target": {}})])
+@pytest.mark.parametrize("text", ["", "{}", "[]", "not json", json.dumps({"format": 3, "target": {}})])
 def test_a_damaged_record_is_refused(folder: CampaignFolder, text: str) -> None:
     (folder.path / "campaign.json").write_text(text)
     with pytest.raises(CampaignError, match=r"cannot read .*campaign\.json"):

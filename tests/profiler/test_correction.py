@@ -1,0 +1,56 @@
+"""Disturbed runs tell what an undisturbed one would have taken, as far as the reference workload tells how disturbed they were."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from layerclock.profiler.correction import corrected, slowdown
+from layerclock.profiler.measurement import Watched
+from layerclock.timing import Timing, disturbance
+
+AT_REST_NS = 100.0
+
+
+def _campaign(
+    latency_ms: np.ndarray, undisturbed_share: float, exposure: float, seed: int = 0
+) -> dict[int, tuple[Timing, np.ndarray[tuple[int], np.dtype[np.float64]]]]:
+    rng = np.random.default_rng(seed)
+    runs = {}
+    for number, latency in enumerate(latency_ms):
+        reference = AT_REST_NS * np.where(rng.random((2, 60)) < undisturbed_share**0.5, 1.0, rng.uniform(1.1, 1.5, (2, 60)))
+        watched = Watched(reference[0], reference[1], np.zeros(60, dtype=np.int64))
+        slow = slowdown(watched, AT_REST_NS)
+        # What the two readings do not tell only ever makes a run longer.
+        times = latency * 1e6 * np.exp(exposure * slow + rng.gamma(3.0, 0.02, 60))
+        disturbed = disturbance(watched.reference_ns, watched.switches, AT_REST_NS)
+        runs[number] = (Timing(times, np.arange(60) // 15, disturbed), slow)
+    return runs
+
+
+@pytest.mark.parametrize("exposure", [0.4, 0.8])
+def test_networks_compare_better_than_by_their_undisturbed_runs(exposure: float) -> None:
+    latency_ms = np.random.default_rng(1).uniform(5.0, 15.0, 40)
+    runs = _campaign(latency_ms, undisturbed_share=0.1, exposure=exposure)
+    found = np.array([timing.latency_us for timing in corrected(runs).values()]) / latency_ms
+    before = np.array([timing.latency_us for timing, _ in runs.values()]) / latency_ms
+    assert found.std() / found.mean() < 0.75 * before.std() / before.mean()
+    # The level is that of the undisturbed runs.
+    assert np.median(found) == pytest.approx(np.median(before), rel=0.01)
+
+
+def test_where_nothing_disturbs_or_nobody_looks_nothing_is_corrected() -> None:
+    runs = _campaign(np.array([5.0, 6.0]), undisturbed_share=1.0, exposure=0.5)
+    assert corrected(runs) == {number: timing for number, (timing, _) in runs.items()}
+    assert slowdown(Watched.unseen(3), AT_REST_NS).tolist() == [0.0] * 3
+    assert slowdown(Watched(np.ones(2), np.ones(2), np.zeros(2, dtype=np.int64)), float("nan")).tolist() == [0.0] * 2
+
+
+def test_the_slowdown_is_that_of_both_sides_and_never_below_zero_or_beyond_use() -> None:
+    watched = Watched(np.array([90.0, 100.0, 1e9]), np.array([100.0, 100.0 * np.e**0.2, 1e9]), np.zeros(3, dtype=np.int64))
+    assert slowdown(watched, AT_REST_NS) == pytest.approx([0.0, 0.1, 0.45])
+
+
+def test_one_network_alone_keeps_the_level_of_its_undisturbed_runs() -> None:
+    runs = _campaign(np.array([8.0]), undisturbed_share=0.5, exposure=0.5)
+    assert corrected(runs)[0].latency_us == pytest.approx(runs[0][0].latency_us)
