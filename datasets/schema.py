@@ -40,6 +40,7 @@ COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("bytes", pa.int64(), "bytes of inputs, weights and outputs together"),
     ("method", pa.string(), "in-situ: the runtime's counters inside whole networks; end-to-end: wall time"),
     ("kernels", pa.float64(), "mean number of kernels that the runtime executed for it"),
+    ("kernel_keys", pa.list_(pa.string()), "keys of the kernels that the runtime executed for it, in order (profiled networks)"),
     ("n_networks", pa.int32(), "places where it was measured: each in one network, several in one that repeats it"),
     ("n_samples", pa.int32(), "samples in all of them"),
     ("n_undisturbed", pa.int32(), "samples in which nothing was seen to disturb the machine"),

@@ -13,7 +13,7 @@ A runtime fuses operators of the exported model into kernels and adds kernels of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from layerclock.errors import DeviceError
 from layerclock.network import AttributeValue, Kernel, TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["ANCHORS", "Executed", "SourceGraph"]
@@ -34,7 +34,7 @@ __all__ = ["ANCHORS", "Executed", "SourceGraph"]
 # Operators that a layer is about; the rest of a fused kernel follows from them.
 ANCHORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", "QLinearConv", "QLinearMatMul", "ConvInteger"})
 _BOOKKEEPING = frozenset({"int64", "int32", "bool"})
-_KEPT_ATTRIBUTES = ("kernel_shape", "strides", "group", "dilations")
+_KEPT_ATTRIBUTES = ("kernel_shape", "strides", "group", "dilations", "axes", "axis", "mode", "perm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,12 @@ class SourceGraph:
         for kernel in executed:
             if kernel.name not in sites:
                 sites[kernel.name] = self._neighbour_site(kernel, by_name, sites)
-        return tuple(self._kernel(kernel, operators[kernel.name], sites[kernel.name]) for kernel in executed)
+        kernels = {kernel.name: self._kernel(kernel, operators[kernel.name], sites[kernel.name]) for kernel in executed}
+        return tuple(
+            kernel if kernel.fused_ops else replace(kernel, inputs=moved, outputs=moved)
+            for kernel in kernels.values()
+            for moved in (_moved(by_name[kernel.name], by_name, kernels),)
+        )
 
     def _operators(self, executed: Sequence[Executed], boundaries: Collection[str]) -> dict[str, tuple[str, ...]]:
         claimed: dict[str, list[str]] = {kernel.name: [] for kernel in executed}
@@ -170,6 +175,9 @@ class SourceGraph:
         spec = self.shapes.get(tensor)
         return self.nodes[node].op_type == "Constant" or (spec is not None and spec.dtype in _BOOKKEEPING)
 
+    def _is_constant(self, tensor: str) -> bool:
+        return tensor in self.weights or (tensor in self.producer and self.nodes[self.producer[tensor]].op_type == "Constant")
+
     def _anchor(self, operators: Sequence[str]) -> str:
         return next((name for name in operators if self.nodes[name].op_type in ANCHORS), operators[0])
 
@@ -189,7 +197,8 @@ class SourceGraph:
 
     def _kernel(self, kernel: Executed, operators: tuple[str, ...], site: str) -> Kernel:
         inside = set(operators)
-        read = [tensor for name in operators for tensor in self.nodes[name].input if self.producer.get(tensor) not in inside]
+        read = [tensor for name in operators for tensor in self.nodes[name].input if tensor and self.producer.get(tensor) not in inside]
+        constant = [tensor for tensor in read if self._is_constant(tensor)]
         made = list(self.nodes[operators[-1]].output) if operators else []
         attributes: tuple[tuple[str, AttributeValue], ...] = ()
         if operators:
@@ -200,8 +209,9 @@ class SourceGraph:
             op=kernel.op,
             site=site,
             fused_ops=tuple(self.nodes[name].op_type for name in operators),
-            inputs=self._specs(tensor for tensor in dict.fromkeys(read) if tensor),
+            inputs=self._specs(tensor for tensor in dict.fromkeys(read) if tensor not in constant),
             outputs=self._specs(made),
+            weights=self._specs(dict.fromkeys(constant)),
             attributes=attributes,
             layout=kernel.layout,
             implementation=kernel.implementation,
@@ -214,8 +224,24 @@ class SourceGraph:
         return tuple(self.shapes[name] for name in names) if all(name in self.shapes for name in names) else ()
 
 
+def _moved(kernel: Executed, by_name: Mapping[str, Executed], kernels: Mapping[str, Kernel]) -> tuple[TensorSpec, ...]:
+    """What a reorder reads and writes: the result of the kernel before it, or what the kernel behind it reads first."""
+    for direction, side in (("feeder", "outputs"), ("reader", "inputs")):
+        seen, current = {kernel.name}, getattr(kernel, direction)
+        while current in kernels and current not in seen:
+            found: tuple[TensorSpec, ...] = getattr(kernels[current], side)
+            if found:
+                return found[:1]
+            seen.add(current)
+            current = getattr(by_name[current], direction)
+    return ()
+
+
 def _attributes(node: onnx.NodeProto) -> Iterable[tuple[str, AttributeValue]]:
     for attribute in sorted(node.attribute, key=lambda attribute: attribute.name):
         if attribute.name in _KEPT_ATTRIBUTES:
             value = onnx.helper.get_attribute_value(attribute)
-            yield attribute.name, value if isinstance(value, int) else "x".join(map(str, value))
+            if isinstance(value, bytes):
+                yield attribute.name, value.decode()
+            else:
+                yield attribute.name, value if isinstance(value, int) else "x".join(map(str, value))

@@ -116,6 +116,11 @@ class FakeSession:
             samples[0, -1] = -1000.0
         return KernelTimes(self._kernels, samples)
 
+    def kernels(self) -> tuple[Kernel, ...]:
+        """The kernels, computed when the session was made."""
+        self._alive()
+        return self._kernels
+
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Outputs by onnx's reference evaluator."""
         self._alive()
@@ -158,9 +163,9 @@ def _fuse(source: SourceGraph) -> list[Executed]:
 
 
 def _cost_ns(kernel: Kernel) -> float:
-    moved = sum(spec.bytes for spec in (*kernel.inputs, *kernel.outputs))
+    moved = sum(spec.bytes for spec in (*kernel.inputs, *kernel.weights, *kernel.outputs))
     macs = 0
-    if {"Conv", "Gemm", "MatMul"} & set(kernel.fused_ops) and len(kernel.inputs) > 1:
-        per_output = prod(kernel.inputs[1].shape) / kernel.inputs[1].shape[0]
+    if {"Conv", "Gemm", "MatMul"} & set(kernel.fused_ops) and kernel.weights:
+        per_output = prod(kernel.weights[0].shape) / kernel.weights[0].shape[0]
         macs = int(kernel.outputs[0].elements * per_output)
     return _LAUNCH_NS + _NS_PER_MAC * macs + _NS_PER_BYTE * moved

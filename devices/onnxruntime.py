@@ -22,13 +22,14 @@ from layerclock.interfaces import DeviceEntry, DeviceOptions, KernelTimes, Model
 from layerclock.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from layerclock.network import Kernel
 
 __all__ = ["OnnxRuntimeAdapter", "OnnxRuntimeDevice", "OnnxRuntimeSession"]
 
 _PROVIDER = "CPUExecutionProvider"
+_OPTIMISED = "optimised.onnx"
 # What ONNX Runtime does unless it is told otherwise, recorded because it matters for times.
 _DEFAULTS = {"session.intra_op.allow_spinning": "1", "session.set_denormal_as_zero": "0"}
 _REORDERS = frozenset({"ReorderInput", "ReorderOutput"})
@@ -136,12 +137,9 @@ class OnnxRuntimeSession:
         """Kernel times from the profile of a session of its own; its cold runs are left out."""
         self._alive()
         with tempfile.TemporaryDirectory() as folder:
-            options = self._device.session_options()
+            options = self._writing_its_graph(Path(folder))
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / "profile")
-            options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
-            # The weights stay out of it: only the graph is read.
-            options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
             session = self._open(options)
             for _ in range(_COLD_PROFILED_RUNS):
                 _infer(session, self._feed)
@@ -151,7 +149,8 @@ class OnnxRuntimeSession:
             mark()
             events = json.loads(Path(session.end_profiling()).read_text())
             samples = _samples(events, _COLD_PROFILED_RUNS + runs)
-            described = self._describe(samples, events, Path(folder) / "optimised.onnx")
+            operation = {_kernel_name(event): str(event["args"]["op_name"]) for event in events if _is_kernel(event)}
+            described = self._describe(operation, _graph(Path(folder), operation))
         self._kernels = self._kernels or tuple(described.values())
         name_here = {kernel: name for name, kernel in described.items()}
         if set(self._kernels) != set(name_here):
@@ -159,15 +158,28 @@ class OnnxRuntimeSession:
         columns = [samples[name_here[kernel]][_COLD_PROFILED_RUNS:] for kernel in self._kernels]
         return KernelTimes(self._kernels, (np.array(columns, dtype=np.float64).T + _CUT_OFF_US) * 1e3)
 
-    def _describe(self, samples: Mapping[str, list[float]], events: list[dict[str, Any]], optimised: Path) -> dict[str, Kernel]:
-        """The kernels of one session, by the name that it gives them."""
-        graph = onnx.load(str(optimised), load_external_data=False).graph
+    def kernels(self) -> tuple[Kernel, ...]:
+        """The nodes of the optimised graph."""
+        self._alive()
+        with tempfile.TemporaryDirectory() as folder:
+            self._open(self._writing_its_graph(Path(folder)))
+            graph = _graph(Path(folder))
+        return tuple(self._describe({node.name: node.op_type for node in graph.node}, graph).values())
+
+    def _writing_its_graph(self, folder: Path) -> onnxruntime.SessionOptions:
+        options = self._device.session_options()
+        options.optimized_model_filepath = str(folder / _OPTIMISED)
+        # The weights stay out of it: only the graph is read.
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
+        return options
+
+    def _describe(self, operation: Mapping[str, str], graph: onnx.GraphProto) -> dict[str, Kernel]:
+        """The kernels of one session, given with their operations, by the name that it gives them."""
         producer = {tensor: node.name for node in graph.node for tensor in node.output}
         reader = {tensor: node.name for node in reversed(graph.node) for tensor in node.input}
         nodes = {node.name: node for node in graph.node}
-        operation = {_kernel_name(event): event["args"]["op_name"] for event in events if _is_kernel(event)}
         executed = []
-        for name in samples:
+        for name in operation:
             node = nodes.get(name)
             # A fusion may have a name of the runtime's own; what it makes has the model's. So has what a reorder makes.
             makes = list(node.output) if node is not None and operation[name] not in _REORDERS else []
@@ -210,6 +222,24 @@ def _lasting_names(executed: list[Executed]) -> list[str]:
         used[name] += 1
         names.append(name if used[name] == 1 else f"{name}#{used[name]}")
     return names
+
+
+def _graph(folder: Path, executed: Iterable[str] = ()) -> onnx.GraphProto:
+    """The optimised graph, each of whose nodes has a name.
+
+    What comes out of an operator that is a function (HardSwish, for one) has none there. A profile calls it by its operation and
+    its number in the session: such names in ``executed`` are given in order.
+    """
+    graph = onnx.load(str(folder / _OPTIMISED), load_external_data=False).graph
+    named = {node.name for node in graph.node}
+    spare: dict[str, list[str]] = defaultdict(list)
+    for name in executed:
+        if name not in named:
+            spare[name.rpartition("_")[0]].append(name)
+    for position, node in enumerate(graph.node):
+        if not node.name:
+            node.name = spare[node.op_type].pop(0) if spare[node.op_type] else f"{node.op_type}_unnamed_{position}"
+    return graph
 
 
 def _infer(session: onnxruntime.InferenceSession, feed: Mapping[str, npt.NDArray[Any]]) -> list[Any]:

@@ -1,10 +1,8 @@
 """OpenVINO: kernel times from its performance counters, de-averaged. Needs openvino and onnx.
 
 ``get_profiling_info()`` gives each kernel's *mean over all runs since compilation*, cut to whole microseconds
-(``perf_count.h``). After n runs, their total therefore lies between ``n * mean_n`` and n - 1 microseconds above: a tube that
-widens with n. Single runs are recovered as the steps of the smoothest line of totals inside the tube (the taut string of
-Davies and Kovac 2001), which shows a slow run where there was one, and no noise that the cutting made. The
-counting network is compiled afresh before the tube gets wide. Each run's own time is cut to whole microseconds, too: half
+(``perf_count.h``). Single runs are recovered as :mod:`layerclock.devices.running_means` says, as long as the counting network
+has run a few times; then it is compiled afresh. Each run's own time is cut to whole microseconds, too: half
 of one is lost on average, a tenth of a small network's time, and is put back here.
 """
 
@@ -22,6 +20,7 @@ import openvino
 
 from layerclock.devices.attribution import Executed, SourceGraph
 from layerclock.devices.machine import cpu_fingerprint
+from layerclock.devices.running_means import taut
 from layerclock.errors import DeviceError, DeviceUnavailableError
 from layerclock.interfaces import DeviceEntry, DeviceOptions, KernelTimes, ModelFile, unmarked
 from layerclock.target import Target
@@ -36,8 +35,6 @@ __all__ = ["OpenVinoAdapter", "OpenVinoDevice", "OpenVinoSession"]
 # At n runs a slow run shows by what it took above n - 1 us.
 _MOST_COUNTED_RUNS = 32
 _CUT_OFF_US = 0.5
-# Passes that pull the line of totals taut; it is straight to a hundredth of a microsecond after far fewer.
-_SMOOTHING_PASSES = 400
 # Implementations of nodes that the plug-in may optimise away: fused into another node, or done in place.
 _MAY_BE_SKIPPED = ("undef", "unknown", "reorder")
 
@@ -169,6 +166,15 @@ class OpenVinoSession:
         mark()
         return KernelTimes(self._kernels, np.concatenate(blocks))
 
+    def kernels(self) -> tuple[Kernel, ...]:
+        """The nodes of the compiled network that are neither folded away nor done in place."""
+        self._alive()
+        compiled = self._compile({})
+        running = _to_run(compiled)
+        kernels = self._source.kernels(_executed(compiled, list(running), list(running.values())))
+        names = _lasting_names(list(running), self._source)
+        return tuple(replace(kernel, name=name) for kernel, name in zip(kernels, names, strict=True))
+
     def _start_counting(self) -> _Counters:
         compiled = self._compile({"PERF_COUNT": "YES"})
         request = compiled.create_infer_request()
@@ -217,27 +223,8 @@ class _Counters:
             except RuntimeError as error:
                 raise _not_run(error) from error
             self._totals_us.append(self._means() * (self.runs + 1))
-        steps_us = np.diff(_taut(np.array(self._totals_us)), axis=0)[-runs:]
+        steps_us = np.diff(taut(np.array(self._totals_us)), axis=0)[-runs:]
         return (steps_us + _CUT_OFF_US) * 1e3
-
-
-def _taut(lowest: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The smoothest totals, float64[runs, kernels], that are at least ``lowest`` and less than one a run above it.
-
-    Smoothest: the least sum of squared second differences that pulling each total between its neighbours can reach.
-    """
-    highest = lowest + np.arange(len(lowest))[:, None]
-    totals = (lowest + highest) / 2
-    for _ in range(_SMOOTHING_PASSES):
-        # From the second run on: the first is exact and cold. Odd and even ones in turn; the last follows the step before it.
-        for start in (2, 3):
-            inner = slice(start, len(totals) - 1, 2)
-            middle = (totals[start - 1 : -2 : 2] + totals[start + 1 :: 2]) / 2
-            totals[inner] = np.clip(middle, lowest[inner], highest[inner])
-        if len(totals) > 3:
-            totals[-1] = np.clip(2 * totals[-2] - totals[-3], lowest[-1], highest[-1])
-            totals[1] = np.clip(2 * totals[2] - totals[3], lowest[1], highest[1])
-    return totals
 
 
 def _lasting_names(nodes: Sequence[str], source: SourceGraph) -> list[str]:
@@ -256,6 +243,33 @@ def _ran(info: openvino.ProfilingInfo) -> bool:
     return "NOT_RUN" not in str(info.status) or not info.exec_type.startswith(_MAY_BE_SKIPPED)
 
 
+def _to_run(compiled: openvino.CompiledModel) -> dict[str, str]:
+    """The compiled network's nodes that will run, with their implementations: what :func:`_ran` tells once they did."""
+    running = {}
+    computed: set[str] = set()  # from the network's inputs: what only constants lead to was computed by the compiler
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        name, kind, implementation = node.get_friendly_name(), _information(node, "layerType"), _information(node, "primitiveType")
+        before = [port.get_source_output().get_node().get_friendly_name() for port in node.inputs()]
+        if kind == "Input" or computed.intersection(before):
+            computed.add(name)
+        in_place = implementation.startswith("unknown") and kind != "Transpose"
+        if name in computed and kind not in ("Input", "Output") and not in_place and not _is_fake(node, kind, implementation):
+            running[name] = implementation
+    return running
+
+
+def _is_fake(node: openvino.Node, kind: str, implementation: str) -> bool:
+    """Whether it is a reorder between two layouts that are the same bytes."""
+    if kind != "Reorder" or not implementation.startswith("reorder"):
+        return False
+    return node.get_friendly_name().endswith("_fake") or sum(axis > 1 for axis in node.get_output_shape(0)) <= 1
+
+
+def _information(node: openvino.Node, key: str) -> str:
+    value = node.get_rt_info()
+    return str(value[key].value) if key in value else ""
+
+
 def _not_run(error: RuntimeError) -> DeviceError:
     return DeviceError(f"OpenVINO cannot run the network: {_reason(error)}", "check the inputs and the options")
 
@@ -269,21 +283,17 @@ def _executed(compiled: openvino.CompiledModel, names: list[str], implementation
     operations = {node.get_friendly_name(): node for node in compiled.get_runtime_model().get_ops()}
     ran = set(names)
 
-    def information(name: str, key: str) -> str:
-        value = operations[name].get_rt_info()
-        return str(value[key].value) if key in value else ""
-
     executed = []
     for name, implementation in zip(names, implementations, strict=True):
         node = operations[name]
         executed.append(
             Executed(
                 name=name,
-                op=information(name, "layerType"),
-                operators=tuple(filter(None, information(name, "originalLayersNames").split(","))),
+                op=_information(node, "layerType"),
+                operators=tuple(filter(None, _information(node, "originalLayersNames").split(","))),
                 reader=_nearest(node, ran, lambda one: [port.get_node() for out in one.outputs() for port in out.get_target_inputs()]),
                 feeder=_nearest(node, ran, lambda one: [value.get_source_output().get_node() for value in one.inputs()]),
-                layout=information(name, "outputLayouts"),
+                layout=_information(node, "outputLayouts"),
                 implementation=implementation,
             )
         )

@@ -14,11 +14,11 @@ from layerclock.predictors.portable import METADATA_KEY, OnnxPredictor, Predicto
 if TYPE_CHECKING:
     from layerclock.space import SiteIndex
 
-__all__ = ["GraphBuilder"]
+__all__ = ["IR_VERSION", "OPSET", "GraphBuilder"]
 
 # The lowest versions that hold all the operators used here, so that old runtimes can load the file.
-_OPSET = 17
-_IR_VERSION = 8
+OPSET = 17
+IR_VERSION = 8
 
 
 class GraphBuilder:
@@ -72,7 +72,7 @@ class GraphBuilder:
             for name in ("latency_ms", "lower_ms", "upper_ms", "coverage")
         ]
         graph = helper.make_graph(self._nodes, "latency_predictor", [genomes], outputs, list(self._constants.values()))
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
         model.producer_name, model.producer_version = "layerclock", card.tool.removeprefix("layerclock ")
         helper.set_model_props(model, {METADATA_KEY: card.to_json()})
         onnx.checker.check_model(model, full_check=True)

@@ -24,7 +24,7 @@ from layerclock.target import Target
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["METADATA_KEY", "OnnxPredictor", "PredictorCard", "load"]
+__all__ = ["METADATA_KEY", "OnnxPredictor", "PredictorCard", "load", "open_model"]
 
 METADATA_KEY = "layerclock"
 _FORMAT = 1
@@ -67,6 +67,18 @@ class PredictorCard:
         return cls(**fields)
 
 
+def open_model(model: bytes, source: str) -> onnxruntime.InferenceSession:
+    """A session on one thread for a predictor's ONNX. Raises :class:`PredictorError` if it is none."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the binding raises classes of its own that share no public base
+        first = str(error).strip().splitlines()[0]
+        raise PredictorError(f"{source} is no readable ONNX file: {first}", "it may be truncated: copy it again") from error
+
+
 class OnnxPredictor:
     """A fitted predictor: ``predict(genomes)`` in one vectorised call on one thread.
 
@@ -75,14 +87,7 @@ class OnnxPredictor:
 
     def __init__(self, model: bytes, source: str = "the model") -> None:
         self.model = model
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the binding raises classes of its own that share no public base
-            first = str(error).strip().splitlines()[0]
-            raise PredictorError(f"{source} is no readable ONNX file: {first}", "it may be truncated: copy it again") from error
+        self._session = open_model(model, source)
         written = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         outputs = [output.name for output in self._session.get_outputs()]
         if written is None or outputs != _OUTPUTS:

@@ -293,4 +293,5 @@ class Observed:
 
 
 def _identity(kernel: Kernel) -> tuple[Any, ...]:
-    return kernel.fused_ops, kernel.inputs, kernel.outputs, kernel.attributes, kernel.layout, kernel.implementation, kernel.macs
+    shapes = kernel.inputs, kernel.outputs, kernel.weights
+    return kernel.fused_ops, *shapes, kernel.attributes, kernel.layout, kernel.implementation, kernel.macs

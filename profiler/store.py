@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,7 @@ class CampaignFolder:
     def start(self, record: CampaignRecord) -> CampaignRecord:
         """Make the folder, or check that the campaign already in it is the same one; returns the record in force.
 
+        A campaign without held-out networks may go on with further profiled ones behind those that it has.
         Raises :class:`CampaignError` if the folder holds another campaign.
         """
         make_folder(self.path / "parts")
@@ -94,11 +95,15 @@ class CampaignFolder:
         if not file.exists():
             if any((self.path / "parts").iterdir()):
                 raise CampaignError(f"{self.path} holds parts but no campaign.json to say of what", "choose another folder with -o")
-            text = json.dumps({"format": _FORMAT, **asdict(record)}, indent=1)
-            write_atomically(file, lambda draft: draft.write_text(text))
+            self._write(record)
             return record
         present = self.record()
-        changed = [name for name in _IDENTITY if getattr(present, name) != getattr(record, name)]
+        before = len(present.profiled)
+        if not present.holdout and len(record.profiled) > before and record.profiled[:before] == present.profiled:
+            longer = replace(present, profiled=record.profiled)
+        else:
+            longer = present
+        changed = [name for name in _IDENTITY if getattr(longer, name) != getattr(record, name)]
         if present.target != record.target:
             differing = present.target.differences(record.target)
             changed = [f"{name} ({own} there, {now} now)" for name, (own, now) in differing.items()] + changed
@@ -106,7 +111,13 @@ class CampaignFolder:
             raise CampaignError(
                 f"{self.path} holds another campaign: it differs in {', '.join(changed[:4])}", "choose another folder with -o"
             )
-        return present
+        if longer is not present:
+            self._write(longer)
+        return longer
+
+    def _write(self, record: CampaignRecord) -> None:
+        text = json.dumps({"format": _FORMAT, **asdict(record)}, indent=1)
+        write_atomically(self.path / "campaign.json", lambda draft: draft.write_text(text))
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -275,7 +286,7 @@ def _kernel_text(kernel: Kernel) -> str:
 @lru_cache(maxsize=4096)
 def _kernel(text: str) -> Kernel:
     fields: dict[str, Any] = json.loads(text)
-    for name in ("inputs", "outputs"):
+    for name in ("inputs", "outputs", "weights"):
         fields[name] = tuple(TensorSpec(tuple(spec["shape"]), spec["dtype"]) for spec in fields[name])
     fields["fused_ops"] = tuple(fields["fused_ops"])
     fields["attributes"] = tuple((name, value) for name, value in fields["attributes"])

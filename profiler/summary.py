@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from layerclock.datasets.kernels import bytes_of, kernel_columns, kernel_key, shapes_of
 from layerclock.datasets.table import LatencyTable, Provenance
 from layerclock.devices.machine import conditions
 from layerclock.errors import CampaignError
@@ -17,9 +18,9 @@ from layerclock.timing import STEADY_HALF_WIDTH
 from layerclock.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from layerclock.network import Kernel, Layer, TensorSpec
+    from layerclock.network import Kernel, Layer
     from layerclock.profiler.observations import NetworkSeen, Part
     from layerclock.profiler.store import CampaignFolder, CampaignRecord
     from layerclock.space import SiteIndex
@@ -99,16 +100,9 @@ def _spread(timing: Timing) -> dict[str, float]:
     return {"min_us": timing.quantile_us(0.0), **quantiles, "mean_us": timing.mean_us, "std_us": timing.std_us}
 
 
-def _bytes(specs: Iterable[TensorSpec], more: int = 0) -> int | None:
-    """Bytes of all together; None if one is of a type whose width is not known."""
-    try:
-        return sum(spec.bytes for spec in specs) + more
-    except KeyError:
-        return None
-
-
-def _shapes(specs: Iterable[TensorSpec]) -> list[list[int]]:
-    return [list(spec.shape) for spec in specs]
+def _layer_bytes(layer: Layer) -> int | None:
+    moved = None if "unshaped" in dict(layer.attributes) else bytes_of((*layer.inputs, *layer.outputs))
+    return None if moved is None else moved + 4 * layer.params
 
 
 def _layer_row(layer: Layer, part: Part, counter_cost_ns: float) -> dict[str, Any]:
@@ -118,12 +112,12 @@ def _layer_row(layer: Layer, part: Part, counter_cost_ns: float) -> dict[str, An
         "key": layer.key,
         "op": layer.op,
         "attributes": json.dumps(dict(layer.attributes), sort_keys=True),
-        "in_shapes": _shapes(layer.inputs),
-        "out_shapes": _shapes(layer.outputs),
+        "in_shapes": shapes_of(layer.inputs),
+        "out_shapes": shapes_of(layer.outputs),
         "dtype": layer.outputs[0].dtype if layer.outputs else None,
         "macs": None if "uncounted" in dict(layer.attributes) else layer.macs,
         "params": layer.params,
-        "bytes": None if "unshaped" in dict(layer.attributes) else _bytes((*layer.inputs, *layer.outputs), 4 * layer.params),
+        "bytes": _layer_bytes(layer),
         "method": "in-situ",
         "overhead_us": counter_cost_ns * float(np.mean(part.kernels)) / 1e3,
         **_statistics(part),
@@ -131,25 +125,9 @@ def _layer_row(layer: Layer, part: Part, counter_cost_ns: float) -> dict[str, An
 
 
 def _kernel_row(kernel: Kernel, part: Part, counter_cost_ns: float) -> dict[str, Any]:
-    weights = [spec for spec in kernel.inputs[1:] if spec.shape and spec.shape[0] != 1] if kernel.attributes else []
-    data = [spec for spec in kernel.inputs if spec not in weights]
-    attributes = json.dumps(dict(kernel.attributes), sort_keys=True)
-    shapes = " ".join(map(str, kernel.inputs)) + " -> " + " ".join(map(str, kernel.outputs))
     return {
-        "level": "kernel",
+        **kernel_columns(kernel),
         "role": "profiled",
-        "key": f"{kernel.op}[{'+'.join(kernel.fused_ops)}]{attributes} {shapes} {kernel.layout} {kernel.implementation}",
-        "op": kernel.op,
-        "fused_ops": list(kernel.fused_ops),
-        "attributes": attributes,
-        "in_shapes": _shapes(data),
-        "out_shapes": _shapes(kernel.outputs),
-        "weight_shapes": _shapes(weights),
-        "dtype": kernel.outputs[0].dtype if kernel.outputs else None,
-        "macs": kernel.macs,
-        "layout": kernel.layout,
-        "implementation": kernel.implementation,
-        "bytes": _bytes((*kernel.inputs, *kernel.outputs)) if kernel.outputs else None,
         "method": "in-situ",
         "overhead_us": counter_cost_ns / 1e3,
         **_statistics(part),
@@ -194,6 +172,7 @@ def _network_row(
         "noise_floor": timing.noise_floor,
         "overhead_us": 0.0,
         "kernels": float(len(network.kernels)) if network.kernels else None,
+        "kernel_keys": [kernel_key(kernel) for kernel in network.kernels] or None,
         "energy_mj": None if energy is None else energy * 1e3,
         "peak_resident_bytes": None if peak is None else int(peak),
         "status": status,

@@ -105,6 +105,10 @@ class Session(Protocol):
         """
         ...
 
+    def kernels(self) -> tuple[Kernel, ...]:
+        """What the runtime will execute, as its compiler says: nothing is run."""
+        ...
+
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Outputs for given inputs, by name: for checking that a runtime computes what the network means."""
         ...

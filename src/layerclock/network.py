@@ -93,6 +93,7 @@ class Network:
 class Kernel:
     """What a runtime really executed: a primitive, often fused from several operators of the model.
 
+    ``inputs`` are what it reads of other kernels' results, ``weights`` what it reads of the model's constants.
     ``macs`` are the multiply-accumulates of its operators at the batch that it ran with, None where they are not known.
     ``site`` names the layer that the kernel's time belongs to; see :mod:`layerclock.devices.attribution` for the rule.
     """
@@ -103,6 +104,7 @@ class Kernel:
     fused_ops: tuple[str, ...] = ()
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
+    weights: tuple[TensorSpec, ...] = ()
     attributes: tuple[tuple[str, AttributeValue], ...] = ()
     layout: str = ""
     implementation: str = ""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from layerclock.devices.openvino import _CUT_OFF_US, _taut
+from layerclock.devices.openvino import _CUT_OFF_US
+from layerclock.devices.running_means import taut
 
 FloatArray = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
@@ -18,13 +19,13 @@ def _lowest_totals(runs_us: FloatArray) -> FloatArray:
 
 def _recovered(runs_us: FloatArray) -> FloatArray:
     """All runs but the first, which is cold."""
-    return np.diff(_taut(_lowest_totals(runs_us)), axis=0) + _CUT_OFF_US
+    return np.diff(taut(_lowest_totals(runs_us)), axis=0) + _CUT_OFF_US
 
 
 def test_the_totals_stay_where_the_counters_say_they_are() -> None:
     runs_us = np.random.default_rng(0).uniform(1, 200, (32, 50))
     lowest = _lowest_totals(runs_us)
-    totals = _taut(lowest)
+    totals = taut(lowest)
     assert (totals >= lowest - 1e-9).all()
     assert (totals <= lowest + np.arange(32)[:, None] + 1e-9).all()
     assert np.array_equal(totals[0], lowest[0]), "the cold run is exact"

@@ -1,0 +1,250 @@
+"""What a regressor sees of a kernel: its family, and numbers about its work, its shapes and its place on the machine. Needs numpy.
+
+Sizes enter as logarithms. ``roofline`` is the time that the kernel would take if only its arithmetic, its traffic and a fixed
+launch cost counted (Williams, Waterman and Patterson 2009, *Roofline*): regressors predict the logarithm of how far the kernel
+is from it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from math import log, prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from layerclock.network import Kernel
+
+__all__ = ["FAMILIES", "Roofline", "Vocabulary", "describe", "family"]
+
+FloatArray = npt.NDArray[np.float64]
+
+# A kernel is of the first family that claims one of its operators.
+_CLAIMS: tuple[tuple[str, frozenset[str]], ...] = (
+    ("attention", frozenset({"Attention", "MultiHeadAttention"})),
+    ("convolution", frozenset({"Conv", "ConvInteger", "QLinearConv"})),
+    ("deconvolution", frozenset({"ConvTranspose"})),
+    ("product", frozenset({"MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", "Einsum"})),
+    (
+        "normalisation",
+        frozenset({"LayerNormalization", "InstanceNormalization", "GroupNormalization", "BatchNormalization", "LpNormalization"}),
+    ),
+    ("softmax", frozenset({"Softmax", "LogSoftmax"})),
+    ("resize", frozenset({"Resize", "Upsample", "GridSample"})),
+    ("pool", frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool"})),
+    ("reduction", frozenset({"ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "ArgMax", "TopK", "CumSum"})),
+    (
+        "elementwise",
+        frozenset({
+            "Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Exp", "Log", "Abs", "Neg", "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Gelu",
+            "Sigmoid", "HardSigmoid", "HardSwish", "Mish", "Softplus", "Softsign", "Tanh", "Erf", "Clip", "Min", "Max", "Where", "Cast",
+            "Sin", "Cos", "Equal", "Greater", "Less", "Not", "Reciprocal", "Floor", "Round", "Sign", "Sum", "Mean",
+        }),
+    ),
+)  # fmt: skip
+# What only moves numbers; reorders, which the model does not know, among it.
+_MOVING = "movement"
+# Of convolutions, three kinds behave differently enough to be families of their own.
+FAMILIES = (
+    *(name for name, _ in _CLAIMS if name != "convolution"),
+    "pointwise convolution", "dense convolution", "grouped convolution", "depthwise convolution", _MOVING,
+)  # fmt: skip
+
+
+def family(kernel: Kernel) -> str:
+    """Which of :data:`FAMILIES` a kernel belongs to."""
+    operators = set(kernel.fused_ops)
+    for name, claimed in _CLAIMS:
+        if operators & claimed:
+            return _kind_of_convolution(kernel) if name == "convolution" else name
+    return _MOVING
+
+
+def _kind_of_convolution(kernel: Kernel) -> str:
+    shape = _Shapes.of(kernel)
+    if shape.groups > 1:
+        return "depthwise convolution" if shape.groups == shape.channels_in else "grouped convolution"
+    return "pointwise convolution" if shape.kernel == (1, 1) else "dense convolution"
+
+
+@dataclass(frozen=True, slots=True)
+class _Shapes:
+    """A kernel's sizes as those of a convolution or matrix product, whichever it is; ones where it is neither."""
+
+    channels_in: int
+    channels_out: int
+    rows_in: int
+    columns_in: int
+    rows_out: int
+    columns_out: int
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    groups: int
+
+    @classmethod
+    def of(cls, kernel: Kernel) -> _Shapes:
+        read = max((spec.shape for spec in kernel.inputs), key=prod, default=())
+        made = kernel.outputs[0].shape if kernel.outputs else ()
+        attributes = dict(kernel.attributes)
+        first = kernel.inputs[0].shape if kernel.inputs else read
+        planes = [_plane(first if len(first) == len(made) else read), _plane(made)]
+        weights = max((spec.shape for spec in kernel.weights), key=prod, default=())
+        window = _pair(attributes.get("kernel_shape"), tuple(weights[2:4]) if len(weights) >= 4 else (1, 1))
+        return cls(
+            *(planes[0][0], planes[1][0], *planes[0][1:], *planes[1][1:]),
+            kernel=window,
+            strides=_pair(attributes.get("strides"), (1, 1)),
+            dilations=_pair(attributes.get("dilations"), (1, 1)),
+            groups=int(attributes.get("group", 1)),
+        )
+
+
+def _plane(shape: Sequence[int]) -> tuple[int, int, int]:
+    """Channels, rows and columns: of a map [N, C, H, W], or of a matrix [..., rows, channels]."""
+    if len(shape) >= 4:
+        return shape[1], prod(shape[2:-1]), shape[-1]
+    return (shape[-1], prod(shape[:-1]), 1) if shape else (1, 1, 1)
+
+
+def _pair(written: object, otherwise: tuple[int, ...]) -> tuple[int, int]:
+    values = tuple(map(int, written.split("x"))) if isinstance(written, str) else otherwise
+    return (values[0], values[-1]) if values else (1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Roofline:
+    """The device as fitted: best arithmetic (MAC/us) and traffic (bytes/us) that any kernel reached, and the shortest kernel (us)."""
+
+    macs_per_us: float
+    bytes_per_us: float
+    launch_us: float
+
+    def time_us(self, macs: FloatArray, moved: FloatArray) -> FloatArray:
+        """Roofline time of kernels, float64[K]."""
+        time: FloatArray = self.launch_us + np.maximum(macs / self.macs_per_us, moved / self.bytes_per_us)
+        return time
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The words of one device's kernels: operators, the runtime's own kinds and implementations, layouts, and how many kernels of
+    each family were seen. What is not among them is unknown to the predictor.
+    """
+
+    operators: tuple[str, ...]
+    kinds: tuple[str, ...]
+    implementations: tuple[str, ...]
+    layouts: tuple[str, ...]
+    families: Mapping[str, int]
+
+    @classmethod
+    def of(cls, kernels: Sequence[Kernel]) -> Vocabulary:
+        """The words of these kernels."""
+        return cls(
+            operators=_words(op for kernel in kernels for op in set(kernel.fused_ops)),
+            kinds=_words(kernel.op for kernel in kernels),
+            implementations=_words(kernel.implementation for kernel in kernels),
+            layouts=_words(kernel.layout for kernel in kernels),
+            families=dict(Counter(map(family, kernels))),
+        )
+
+    def knows(self, kernel: Kernel) -> bool:
+        """Whether kernels of this family, kind and implementation, and all of its operators, were seen, and its shapes are told."""
+        return (
+            self.families.get(family(kernel), 0) > 0
+            and kernel.op in self.kinds
+            and kernel.implementation in self.implementations
+            and set(kernel.fused_ops) <= set(self.operators)
+            and bool(kernel.outputs)
+        )
+
+
+def _words(found: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(found)))
+
+
+def describe(kernels: Sequence[Kernel], words: Vocabulary, roofline: Roofline, caches: Sequence[float]) -> FloatArray:
+    """Features float64[K, F]; the last column is the logarithm of the roofline time in us.
+
+    ``caches`` are the sizes of the machine's caches in bytes, the smallest first.
+    """
+    rows = [_numbers(kernel, words, caches) for kernel in kernels]
+    sizes = np.array([_work(kernel) for kernel in kernels]).reshape(-1, 2)
+    numbers = np.array(rows, dtype=np.float64).reshape(len(kernels), -1)
+    return np.column_stack([numbers, np.log(roofline.time_us(sizes[:, 0], sizes[:, 1]))])
+
+
+def work(kernels: Sequence[Kernel]) -> tuple[FloatArray, FloatArray]:
+    """Multiply-accumulates and bytes of each kernel."""
+    sizes = np.array([_work(kernel) for kernel in kernels], dtype=np.float64).reshape(-1, 2)
+    return sizes[:, 0], sizes[:, 1]
+
+
+def _work(kernel: Kernel) -> tuple[float, float]:
+    return float(kernel.macs or 0), float(sum(_bytes(kernel)))
+
+
+def _bytes(kernel: Kernel) -> tuple[int, int, int]:
+    read, weights, made = (sum(spec.bytes for spec in specs) for specs in (kernel.inputs, kernel.weights, kernel.outputs))
+    return read, weights, made
+
+
+def _log(value: float) -> float:
+    return log(1 + value)
+
+
+def _numbers(kernel: Kernel, words: Vocabulary, caches: Sequence[float]) -> list[float]:
+    shape = _Shapes.of(kernel)
+    read, weights, made = _bytes(kernel)
+    macs, moved = float(kernel.macs or 0), read + weights + made
+    counts = Counter(kernel.fused_ops)
+    per_group_in = shape.channels_in / shape.groups
+    per_group_out = shape.channels_out / shape.groups
+    permutation = dict(kernel.attributes).get("perm", "")
+    numbers = [
+        _log(macs), _log(read), _log(weights), _log(made), _log(moved), _log(macs / max(1, moved)), _log(macs / max(1, made)),
+        _log(shape.channels_in), _log(shape.channels_out), _log(shape.rows_in), _log(shape.columns_in), _log(shape.rows_out),
+        _log(shape.columns_out), _log(shape.rows_out * shape.columns_out), _log(per_group_in), _log(per_group_out), _log(shape.groups),
+        shape.kernel[0], shape.kernel[1], shape.strides[0], shape.strides[1], shape.dilations[0],
+        # How well vectors of 8 and 16 and rows of the plane are filled.
+        *(
+            _filled(channels, vector)
+            for channels in (shape.channels_in, shape.channels_out, per_group_in, per_group_out)
+            for vector in (8, 16)
+        ),
+        shape.columns_out % 8, shape.channels_out % 8 == 0, shape.channels_in % 4 == 0,
+        # The working set and its parts against each cache.
+        *(_log(size) - _log(cache) for cache in caches for size in (moved, weights)),
+        len(kernel.fused_ops), len(kernel.inputs), max((len(spec.shape) for spec in kernel.inputs), default=0),
+        _last_axis_stays(permutation), len(str(permutation)), _swish(counts), _gelu(counts), len(kernel.weights),
+        read / max(1, made),
+    ]  # fmt: skip
+    numbers += [float(counts[op]) for op in words.operators]
+    numbers += [float(kernel.op == kind) for kind in words.kinds]
+    numbers += [float(kernel.implementation == one) for one in words.implementations]
+    numbers += [float(kernel.layout == layout) for layout in words.layouts]
+    return [float(number) for number in numbers]
+
+
+def _filled(channels: float, vector: int) -> float:
+    whole = -(-channels // vector) * vector
+    return channels / whole if whole else 1.0
+
+
+def _last_axis_stays(permutation: object) -> float:
+    axes = str(permutation).split("x")
+    return float(axes[-1] == str(len(axes) - 1))
+
+
+def _swish(counts: Mapping[str, int]) -> float:
+    return float(bool(counts.get("Sigmoid") and counts.get("Mul")))
+
+
+def _gelu(counts: Mapping[str, int]) -> float:
+    return float(bool(counts.get("Erf") or counts.get("Gelu")))

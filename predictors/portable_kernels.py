@@ -1,0 +1,178 @@
+"""A kernel-wise predictor as one ONNX file, and asking it. Needs numpy and onnxruntime, nothing else.
+
+The file's inputs: ``features`` float32[K, F] and ``family`` int64[K]; its output: ``kernel_us`` float32[K]. How features are made of
+kernels, how kernels' times become a network's, and what all that is valid for stand in its metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from layerclock.errors import PredictorError
+from layerclock.predictors.kernel_features import FAMILIES, Roofline, Vocabulary, describe, family
+from layerclock.predictors.portable import METADATA_KEY, open_model
+from layerclock.target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from layerclock.network import Kernel
+
+__all__ = ["Combination", "KernelCard", "KernelPrediction", "KernelPredictor", "load_kernelwise"]
+
+FloatArray = npt.NDArray[np.float64]
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """From kernels' times to a network's: ``constant + per_kernel * number + scale * lacking * sum``, times in us."""
+
+    constant_us: float
+    per_kernel_us: float
+    scale: float
+    lacking: float
+
+    def total_us(self, kernels_us: FloatArray) -> float:
+        """A network's time from those of its kernels, float64[K]."""
+        return self.constant_us + self.per_kernel_us * len(kernels_us) + self.scale * self.lacking * float(kernels_us.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCard:
+    """What a kernel-wise predictor's file says of itself.
+
+    ``family_errors`` are the mean relative errors on kernels that were left out of the fit; a network's interval is its prediction
+    plus and minus ``interval_factor`` times its kernels' mean error, weighted by time, and holds ``interval_level`` of networks.
+    ``fusions`` maps operators joined by ``+`` to the kind, implementation and layout of the kernel that they were fused to.
+    """
+
+    kind: str
+    target: Target
+    words: Vocabulary
+    roofline: Roofline
+    caches: tuple[float, ...]
+    combination: Combination
+    family_errors: Mapping[str, float]
+    interval_level: float
+    interval_factor: float
+    noise_floor: float
+    fitted_on_kernels: int
+    fitted_on_networks: int
+    fusions: Mapping[str, tuple[str, str, str]]
+    table_hash: str
+    tool: str
+
+    def to_json(self) -> str:
+        """The card as JSON, with the format's version and the unit."""
+        return json.dumps({"format": _FORMAT, "unit": "us", "families": FAMILIES, **asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str) -> KernelCard:
+        """Inverse of :meth:`to_json`; raises ``ValueError``, ``KeyError`` or ``TypeError`` on other text."""
+        fields: dict[str, Any] = json.loads(text)
+        if fields.pop("format") != _FORMAT or fields.pop("unit") != "us" or tuple(fields.pop("families")) != FAMILIES:
+            raise ValueError("written by a version that this one does not know")
+        words = fields["words"]
+        named = {name: tuple(words[name]) for name in ("operators", "kinds", "implementations", "layouts")}
+        fields["words"] = Vocabulary(**named, families={str(name): int(count) for name, count in words["families"].items()})
+        fields["target"] = Target.from_json(json.dumps(fields["target"]))
+        fields["roofline"] = Roofline(**fields["roofline"])
+        fields["combination"] = Combination(**fields["combination"])
+        fields["caches"] = tuple(map(float, fields["caches"]))
+        fields["fusions"] = {operators: tuple(map(str, what)) for operators, what in fields["fusions"].items()}
+        return cls(**fields)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelPrediction:
+    """A network's predicted latency, and that of each of its K kernels.
+
+    ``kernel_us`` float64[K]; ``known`` bool[K]: whether the predictor has seen kernels of that sort. ``coverage`` is the known
+    kernels' share of the kernels' time.
+    """
+
+    latency_ms: float
+    lower_ms: float
+    upper_ms: float
+    coverage: float
+    kernels: tuple[Kernel, ...]
+    kernel_us: FloatArray
+    known: npt.NDArray[np.bool_]
+
+
+class KernelPredictor:
+    """A fitted predictor of any network's latency from the kernels that the runtime makes of it.
+
+    Raises :class:`PredictorError` if ``model`` is no such predictor.
+    """
+
+    def __init__(self, model: bytes, source: str = "the model") -> None:
+        self.model = model
+        self._session = open_model(model, source)
+        written = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        names = [value.name for value in (*self._session.get_inputs(), *self._session.get_outputs())]
+        if written is None or names != ["features", "family", "kernel_us"]:
+            raise PredictorError(f"{source} is no kernel-wise predictor", "layerclock fit --kind kernelwise makes one")
+        try:
+            self.card = KernelCard.from_json(written)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PredictorError(f"{source} has damaged metadata: {error}", "fit the predictor again") from error
+
+    @property
+    def target(self) -> Target:
+        """What the predicted latencies are valid for."""
+        return self.card.target
+
+    def kernel_us(self, kernels: Sequence[Kernel]) -> FloatArray:
+        """Times of kernels in us, float64[K]."""
+        if not kernels:
+            return np.zeros(0)
+        card = self.card
+        features = describe(kernels, card.words, card.roofline, card.caches).astype(np.float32)
+        families = np.array([FAMILIES.index(family(kernel)) for kernel in kernels], dtype=np.int64)
+        try:
+            (times,) = self._session.run(["kernel_us"], {"features": features, "family": families})
+        except Exception as error:  # the binding raises classes of its own that share no public base
+            first = str(error).strip().splitlines()[0]
+            raise PredictorError(f"the predictor cannot be computed: {first}", "its file is damaged: fit it again") from error
+        return np.asarray(times, dtype=np.float64)
+
+    def predict(self, kernels: Sequence[Kernel]) -> KernelPrediction:
+        """Latency of the network that a runtime executes as these kernels (``Session.kernels()``).
+
+        Raises :class:`PredictorError` for a network without kernels.
+        """
+        if not kernels:
+            raise PredictorError("a network without kernels has no latency", "is the model empty?")
+        card = self.card
+        times = self.kernel_us(kernels)
+        known = np.array([card.words.knows(kernel) for kernel in kernels])
+        worst = max(card.family_errors.values())
+        errors = np.array([card.family_errors[family(kernel)] if told else worst for kernel, told in zip(kernels, known, strict=True)])
+        total_ms = card.combination.total_us(times) / 1e3
+        reach = max(card.interval_factor * float(errors @ times / times.sum()), card.noise_floor)
+        coverage = float(times[known].sum() / times.sum())
+        return KernelPrediction(total_ms, total_ms * max(0.0, 1 - reach), total_ms * (1 + reach), coverage, tuple(kernels), times, known)
+
+    def save(self, path: Path | str) -> None:
+        """Write the file, whole or not at all. Raises :class:`~layerclock.errors.OutputError`."""
+        from layerclock.atomic import write_atomically
+
+        write_atomically(Path(path), lambda draft: draft.write_bytes(self.model))
+
+
+def load_kernelwise(path: Path | str) -> KernelPredictor:
+    """Load a kernel-wise predictor file. Raises :class:`PredictorError` if it is absent, truncated or something else."""
+    try:
+        model = Path(path).read_bytes()
+    except OSError as error:
+        raise PredictorError(f"cannot read the predictor {path}: {error.strerror or error}", "layerclock fit writes one") from error
+    return KernelPredictor(model, str(path))
