@@ -34,6 +34,8 @@ __all__ = ["ANCHORS", "Executed", "SourceGraph"]
 # Operators that a layer is about; the rest of a fused kernel follows from them.
 ANCHORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", "QLinearConv", "QLinearMatMul", "ConvInteger"})
 _BOOKKEEPING = frozenset({"int64", "int32", "bool"})
+# What only gives a tensor another name or shape: a runtime does it in no time, and it is no part of what a kernel computes.
+_VIEWS = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 _KEPT_ATTRIBUTES = ("kernel_shape", "strides", "group", "dilations", "axes", "axis", "mode", "perm")
 
 
@@ -77,6 +79,10 @@ class SourceGraph:
         for weights in graph.initializer:
             self.shapes[weights.name] = TensorSpec(tuple(weights.dims), onnx.helper.tensor_dtype_to_np_dtype(weights.data_type).name)
         self.weights = {weights.name for weights in graph.initializer}
+        self._constants = set(self.weights)
+        for node in graph.node:  # in order: what is computed from constants alone, a runtime computes once
+            if all(tensor in self._constants for tensor in node.input if tensor) and "Random" not in node.op_type:
+                self._constants.update(node.output)
         self.outputs = {value.name for value in graph.output}
         self.inputs = [value.name for value in graph.input if value.name not in self.weights]
 
@@ -142,7 +148,9 @@ class SourceGraph:
         owner: dict[str, str] = {}
         for kernel in executed:
             for name in dict.fromkeys(filter(None, map(self.find, kernel.operators))):
-                if name not in owner:
+                # A view that a runtime puts behind an operator bears that operator's name, and does none of its work.
+                only_views = kernel.op in _VIEWS and self.nodes[name].op_type not in _VIEWS
+                if name not in owner and not only_views:
                     owner[name] = kernel.name
                     claimed[kernel.name].append(name)
         growing = dict.fromkeys(kernel.name for kernel in executed if kernel.only_last and claimed[kernel.name])
@@ -150,9 +158,9 @@ class SourceGraph:
             self._walk_back(kernel_name, claimed, owner, boundaries)
         # What is left was fused into the kernel that made its first input (a residual addition, for one).
         for name in self.order:
-            before = next((self.producer[tensor] for tensor in self.nodes[name].input if tensor in self.producer), "")
-            bookkeeping = all(self._is_bookkeeping(name, tensor) for tensor in self.nodes[name].output)
-            if name not in owner and owner.get(before) in growing and not bookkeeping:
+            made = (self.producer[tensor] for tensor in self.nodes[name].input if tensor in self.producer)
+            before = next((one for one in made if not self.is_bookkeeping(one)), "")
+            if name not in owner and owner.get(before) in growing and not self.is_bookkeeping(name):
                 owner[name] = owner[before]
                 claimed[owner[before]].append(name)
         return {name: tuple(sorted(nodes, key=self.order.__getitem__)) for name, nodes in claimed.items()}
@@ -165,18 +173,19 @@ class SourceGraph:
                 before = self.producer.get(tensor, "")
                 # Where the runtime does not tell which tensors it keeps, fusion is taken to end at the layer's edge.
                 inside = tensor not in boundaries if boundaries else before.split("/")[0] == site
-                if before and before not in owner and inside and not self._is_bookkeeping(before, tensor):
+                if before and before not in owner and inside and not self._is_bookkeeping(tensor):
                     owner[before] = kernel
                     claimed[kernel].append(before)
                     pending.append(before)
 
-    def _is_bookkeeping(self, node: str, tensor: str) -> bool:
-        """Whether a node only makes constants, shapes or indices, which runtimes compute once and fold away."""
-        spec = self.shapes.get(tensor)
-        return self.nodes[node].op_type == "Constant" or (spec is not None and spec.dtype in _BOOKKEEPING)
+    def is_bookkeeping(self, node: str) -> bool:
+        """Whether a node only makes constants, shapes or indices."""
+        return all(self._is_bookkeeping(tensor) for tensor in self.nodes[node].output if tensor)
 
-    def _is_constant(self, tensor: str) -> bool:
-        return tensor in self.weights or (tensor in self.producer and self.nodes[self.producer[tensor]].op_type == "Constant")
+    def _is_bookkeeping(self, tensor: str) -> bool:
+        """Whether a tensor is a constant, a shape or an index, which runtimes compute once and fold away."""
+        spec = self.shapes.get(tensor)
+        return tensor in self._constants or (spec is not None and spec.dtype in _BOOKKEEPING)
 
     def _anchor(self, operators: Sequence[str]) -> str:
         return next((name for name in operators if self.nodes[name].op_type in ANCHORS), operators[0])
@@ -198,7 +207,7 @@ class SourceGraph:
     def _kernel(self, kernel: Executed, operators: tuple[str, ...], site: str) -> Kernel:
         inside = set(operators)
         read = [tensor for name in operators for tensor in self.nodes[name].input if tensor and self.producer.get(tensor) not in inside]
-        constant = [tensor for tensor in read if self._is_constant(tensor)]
+        constant = [tensor for tensor in read if tensor in self._constants]
         made = list(self.nodes[operators[-1]].output) if operators else []
         attributes: tuple[tuple[str, AttributeValue], ...] = ()
         if operators:
@@ -208,7 +217,7 @@ class SourceGraph:
             name=kernel.name,
             op=kernel.op,
             site=site,
-            fused_ops=tuple(self.nodes[name].op_type for name in operators),
+            fused_ops=_computing([self.nodes[name].op_type for name in operators]),
             inputs=self._specs(tensor for tensor in dict.fromkeys(read) if tensor not in constant),
             outputs=self._specs(made),
             weights=self._specs(dict.fromkeys(constant)),
@@ -222,6 +231,11 @@ class SourceGraph:
         """Shapes of all tensors; none at all if one is unknown, so that nobody takes the rest for the whole."""
         names = list(tensors)
         return tuple(self.shapes[name] for name in names) if all(name in self.shapes for name in names) else ()
+
+
+def _computing(operators: list[str]) -> tuple[str, ...]:
+    """The operators without views, unless there is nothing else."""
+    return tuple([op for op in operators if op not in _VIEWS] or operators)
 
 
 def _moved(kernel: Executed, by_name: Mapping[str, Executed], kernels: Mapping[str, Kernel]) -> tuple[TensorSpec, ...]:

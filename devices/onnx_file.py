@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from itertools import zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
+import onnxruntime
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # what onnx.load raises on a damaged file
 
 from layerclock.atomic import make_folder, write_atomically
@@ -26,12 +30,11 @@ from layerclock.network import Layer, PlacedLayer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 __all__ = ["PreparedModel", "module_path", "prepare_model"]
 
 # Part of the cache key: raise it when the prepared file changes for the same model.
-_PREPARE_VERSION = 1
+_PREPARE_VERSION = 2
 # A protobuf file ends at 2 GiB; larger weights stand in a file beside it.
 _LARGEST_BYTES = 1_800_000_000
 
@@ -67,6 +70,11 @@ def prepare_model(path: Path, batch: int = 1, shapes: Mapping[str, tuple[int, ..
     prepared = cache_folder() / "models" / f"{digest}.onnx"
     if not prepared.exists():
         _save(model, prepared)
+        source = SourceGraph(prepared)
+        missing = [tensor for tensor in source.producer if tensor not in source.shapes]
+        if missing:
+            _fill_in_shapes(model, prepared, missing)
+            _save(model, prepared)
     source = SourceGraph(prepared)
     return PreparedModel(ModelFile(prepared, digest, tuple(sites)), tuple(_layers(source, sites, f"{path.stem}@{digest[:8]}")))
 
@@ -118,6 +126,35 @@ def _fix_shapes(model: onnx.ModelProto, batch: int, shapes: dict[str, tuple[int,
         for axis in value.type.tensor_type.shape.dim:
             if axis.dim_param:
                 axis.ClearField("dim_param")
+
+
+def _fill_in_shapes(model: onnx.ModelProto, prepared: Path, missing: list[str]) -> None:
+    """Note the shapes of tensors that onnx cannot infer (exporters compute some with operators), as one run on ONNX Runtime shows them."""
+    extended = onnx.ModelProto()
+    extended.CopyFrom(model)
+    present = {value.name for value in model.graph.output}
+    extended.graph.output.extend(onnx.ValueInfoProto(name=name) for name in missing if name not in present)
+    source = SourceGraph(prepared)
+    with tempfile.TemporaryDirectory(dir=prepared.parent) as folder:
+        draft = Path(folder) / prepared.name
+        _save(extended, draft)
+        try:
+            session = onnxruntime.InferenceSession(str(draft), _plain_options(), providers=["CPUExecutionProvider"])
+            results = session.run(missing, source.example_inputs())
+        except Exception:  # the binding raises classes of its own; without shapes, kernels are reported as of unknown shape
+            return
+    for name, result in zip(missing, results, strict=True):
+        if isinstance(result, np.ndarray) and name not in present:
+            kind = onnx.helper.np_dtype_to_tensor_dtype(result.dtype)
+            model.graph.value_info.append(onnx.helper.make_tensor_value_info(name, kind, result.shape))
+
+
+def _plain_options() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    return options
 
 
 def module_path(node: onnx.NodeProto) -> tuple[str, ...]:

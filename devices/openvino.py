@@ -262,7 +262,7 @@ def _is_fake(node: openvino.Node, kind: str, implementation: str) -> bool:
     """Whether it is a reorder between two layouts that are the same bytes."""
     if kind != "Reorder" or not implementation.startswith("reorder"):
         return False
-    return node.get_friendly_name().endswith("_fake") or sum(axis > 1 for axis in node.get_output_shape(0)) <= 1
+    return str(node.get_friendly_name()).endswith("_fake") or bool(sum(axis > 1 for axis in node.get_output_shape(0)) <= 1)
 
 
 def _information(node: openvino.Node, key: str) -> str:

@@ -12,10 +12,13 @@ from layerclock.errors import TableError
 from layerclock.target import require_same_target
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from layerclock.datasets.table import LatencyTable
+    from layerclock.interfaces import Predictions
     from layerclock.predictors.portable import OnnxPredictor
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "agreement", "evaluate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +60,24 @@ def evaluate(predictor: OnnxPredictor, table: LatencyTable, role: str = "holdout
     truth = table.networks(role)
     if len(truth) < 2:
         raise TableError(f"the table has {len(truth)} {role} networks", "profile with --holdout 20, or evaluate with --role profiled")
-    predicted = predictor.predict(truth.genomes)
-    error = np.abs(predicted.latency_ms / truth.latency_ms - 1)
-    inside = (predicted.lower_ms <= truth.latency_ms) & (truth.latency_ms <= predicted.upper_ms)
+    return agreement(predictor.predict(truth.genomes), truth.latency_ms, truth.noise_floor, predictor.card.interval_level)
+
+
+def agreement(
+    predicted: Predictions, latency_ms: npt.NDArray[np.float64], noise_floor: npt.NDArray[np.float64], interval_level: float
+) -> Evaluation:
+    """Hold predictions of N networks against their measured times and the noise of these, float64[N] each."""
+    error = np.abs(predicted.latency_ms / latency_ms - 1)
+    inside = (predicted.lower_ms <= latency_ms) & (latency_ms <= predicted.upper_ms)
     return Evaluation(
-        networks=len(truth),
+        networks=len(latency_ms),
         mean_error=float(error.mean()),
         largest_error=float(error.max()),
         within_5_percent=float((error <= 0.05).mean()),
         within_10_percent=float((error <= 0.10).mean()),
-        spearman=float(stats.spearmanr(predicted.latency_ms, truth.latency_ms).statistic),
-        kendall=float(stats.kendalltau(predicted.latency_ms, truth.latency_ms).statistic),
+        spearman=float(stats.spearmanr(predicted.latency_ms, latency_ms).statistic),
+        kendall=float(stats.kendalltau(predicted.latency_ms, latency_ms).statistic),
         interval_coverage=float(inside.mean()),
-        interval_level=predictor.card.interval_level,
-        noise_floor=float(np.nanmean(truth.noise_floor)),
+        interval_level=interval_level,
+        noise_floor=float(np.nanmean(noise_floor)),
     )

@@ -28,6 +28,7 @@ _FEWEST_NETWORKS = 5
 def fit(table: LatencyTable, space: SearchSpace | None = None, kind: str = "layerwise") -> OnnxPredictor:
     """Fit the predictor called ``kind`` to a latency table; ``space`` is by default the one that the table names.
 
+    For networks of no known space there is :func:`~layerclock.predictors.kernelwise.fit_kernelwise`.
     Raises :class:`~layerclock.errors.UnknownNameError` for an unknown kind or space, and what the fit itself raises.
     """
     fitter: Callable[[LatencyTable, SearchSpace], OnnxPredictor] = load_plugin("predictors", kind)

@@ -96,15 +96,14 @@ def caches_of(target: Target) -> tuple[float, ...]:
     return tuple(sizes) if len(sizes) == len(_USUAL_CACHES) else tuple(map(float, _USUAL_CACHES))
 
 
-def fit_kernelwise(table: LatencyTable, space: object = None) -> KernelPredictor:
-    """Fit to the kernels of ``table``; from what ``space`` its networks come does not matter.
+def fit_kernelwise(table: LatencyTable) -> KernelPredictor:
+    """Fit to the kernels of ``table``; from what space its networks come does not matter.
 
     Intervals are conformal: the residuals of networks, predicted by regressors that saw none of their kernels, relative to
     what the families of their kernels let expect (Papadopoulos et al. 2008, normalised conformal regression).
 
     Raises :class:`TableError` if the table has too few kernels or networks.
     """
-    del space  # every fit has this signature
     rows = kernel_rows(table)
     if len(rows.networks) < _FEWEST_NETWORKS or len(rows.kernels) < _FEWEST_KERNELS:
         raise TableError(

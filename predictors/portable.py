@@ -24,7 +24,7 @@ from layerclock.target import Target
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["METADATA_KEY", "OnnxPredictor", "PredictorCard", "load", "open_model"]
+__all__ = ["METADATA_KEY", "OnnxPredictor", "PredictorCard", "is_kernelwise", "load", "open_model", "read_model"]
 
 METADATA_KEY = "layerclock"
 _FORMAT = 1
@@ -90,6 +90,8 @@ class OnnxPredictor:
         self._session = open_model(model, source)
         written = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         outputs = [output.name for output in self._session.get_outputs()]
+        if outputs == ["kernel_us"]:
+            raise PredictorError(f"{source} predicts any network from its kernels, not genomes", "use load_kernelwise()")
         if written is None or outputs != _OUTPUTS:
             raise PredictorError(f"{source} is an ONNX model, but no latency predictor", "layerclock fit makes one from a table")
         try:
@@ -139,10 +141,20 @@ class OnnxPredictor:
         write_atomically(Path(path), lambda draft: draft.write_bytes(self.model))
 
 
-def load(path: Path | str) -> OnnxPredictor:
-    """Load a predictor file. Raises :class:`PredictorError` if it is absent, truncated or something else."""
+def read_model(path: Path | str) -> bytes:
+    """The bytes of a predictor file. Raises :class:`PredictorError` if there are none."""
     try:
-        model = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise PredictorError(f"cannot read the predictor {path}: {error.strerror or error}", "layerclock fit writes one") from error
-    return OnnxPredictor(model, str(path))
+
+
+def load(path: Path | str) -> OnnxPredictor:
+    """Load a predictor file. Raises :class:`PredictorError` if it is absent, truncated or something else."""
+    return OnnxPredictor(read_model(path), str(path))
+
+
+def is_kernelwise(path: Path | str) -> bool:
+    """Whether a predictor file is asked about kernels rather than genomes. Raises :class:`PredictorError` as :func:`load`."""
+    session = open_model(read_model(path), str(path))
+    return [value.name for value in session.get_inputs()] == ["features", "family"]

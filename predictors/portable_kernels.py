@@ -7,7 +7,7 @@ kernels, how kernels' times become a network's, and what all that is valid for s
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from layerclock.errors import PredictorError
 from layerclock.predictors.kernel_features import FAMILIES, Roofline, Vocabulary, describe, family
-from layerclock.predictors.portable import METADATA_KEY, open_model
+from layerclock.predictors.portable import METADATA_KEY, open_model, read_model
 from layerclock.target import Target
 
 if TYPE_CHECKING:
@@ -162,6 +162,16 @@ class KernelPredictor:
         coverage = float(times[known].sum() / times.sum())
         return KernelPrediction(total_ms, total_ms * max(0.0, 1 - reach), total_ms * (1 + reach), coverage, tuple(kernels), times, known)
 
+    def scaled(self, factor: float) -> KernelPredictor:
+        """The predictor whose networks take ``factor`` times as long: calibrated on networks measured end to end. Needs onnx."""
+        import onnx
+
+        old = self.card.combination
+        combination = Combination(old.constant_us * factor, old.per_kernel_us * factor, old.scale * factor, old.lacking)
+        model = onnx.load_model_from_string(self.model)
+        onnx.helper.set_model_props(model, {METADATA_KEY: replace(self.card, combination=combination).to_json()})
+        return KernelPredictor(model.SerializeToString())
+
     def save(self, path: Path | str) -> None:
         """Write the file, whole or not at all. Raises :class:`~layerclock.errors.OutputError`."""
         from layerclock.atomic import write_atomically
@@ -171,8 +181,4 @@ class KernelPredictor:
 
 def load_kernelwise(path: Path | str) -> KernelPredictor:
     """Load a kernel-wise predictor file. Raises :class:`PredictorError` if it is absent, truncated or something else."""
-    try:
-        model = Path(path).read_bytes()
-    except OSError as error:
-        raise PredictorError(f"cannot read the predictor {path}: {error.strerror or error}", "layerclock fit writes one") from error
-    return KernelPredictor(model, str(path))
+    return KernelPredictor(read_model(path), str(path))

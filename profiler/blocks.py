@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from layerclock.profiler.drafting import Attribute, Draft, Tensor, activation, gelu, swish
+from layerclock.profiler.drafting import Attribute, Draft, Tensor, activation, conv, residual, swish
+from layerclock.profiler.token_blocks import channels_last, sequence, transformer, windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,42 +23,8 @@ __all__ = ["BLOCKS", "classifier", "stem"]
 # Convolutions ----------------------------------------------------------------------------------------------------------
 
 
-def _conv(
-    draft: Draft,
-    x: Tensor,
-    out: int,
-    size: tuple[int, int] = (1, 1),
-    stride: int = 1,
-    groups: int = 1,
-    dilation: int = 1,
-    bias: bool = True,
-) -> Tensor:
-    channels, height, width = x.shape[1:]
-    pads = [dilation * (side - 1) // 2 for side in size]
-    reach = [length + 2 * pad - dilation * (side - 1) - 1 for length, pad, side in zip((height, width), pads, size, strict=True)]
-    sides = [one // stride + 1 for one in reach]
-    inputs: list[Tensor | str] = [x, draft.weight(out, channels // groups, *size)]
-    if bias:
-        inputs.append(draft.weight(out, scale=0.1))
-    draft.macs += out * prod(sides) * channels // groups * prod(size)
-    return draft.add(
-        "Conv",
-        inputs,
-        (1, out, *sides),
-        kernel_shape=list(size),
-        pads=pads * 2,
-        strides=[stride] * 2,
-        group=groups,
-        dilations=[dilation] * 2,
-    )
-
-
 def _stride(draft: Draft, x: Tensor) -> int:
     return 2 if min(x.shape[2:]) >= 14 and draft.chance(0.3) else 1
-
-
-def _residual(draft: Draft, before: Tensor, after: Tensor) -> Tensor:
-    return draft.add("Add", [after, before], after.shape) if before.shape == after.shape and draft.chance(0.6) else after
 
 
 def _dense(draft: Draft, x: Tensor) -> Tensor:
@@ -65,39 +32,39 @@ def _dense(draft: Draft, x: Tensor) -> Tensor:
     size = sizes[draft.pick(*range(len(sizes)))]
     dilation = 2 if size == (3, 3) and draft.chance(0.1) else 1
     out = x.shape[1] if draft.chance(0.4) else draft.width(high=max(16, min(384, 3_000_000 // (x.shape[1] * prod(size)))))
-    y = _conv(draft, x, out, size, _stride(draft, x), dilation=dilation, bias=draft.chance(0.9))
-    return activation(draft, _residual(draft, x, y))
+    y = conv(draft, x, out, size, _stride(draft, x), dilation=dilation, bias=draft.chance(0.9))
+    return activation(draft, residual(draft, x, y))
 
 
 def _pointwise(draft: Draft, x: Tensor) -> Tensor:
-    y = activation(draft, _conv(draft, x, draft.width(high=1024), stride=2 if draft.chance(0.1) and min(x.shape[2:]) >= 14 else 1))
+    y = activation(draft, conv(draft, x, draft.width(high=1024), stride=2 if draft.chance(0.1) and min(x.shape[2:]) >= 14 else 1))
     if y.shape[2:] == x.shape[2:] and draft.chance(0.6):
-        return activation(draft, _residual(draft, x, _conv(draft, y, x.shape[1])))
+        return activation(draft, residual(draft, x, conv(draft, y, x.shape[1])))
     return y
 
 
 def _depthwise(draft: Draft, x: Tensor) -> Tensor:
     y = x
     if draft.chance(0.7):
-        y = activation(draft, _conv(draft, x, min(960, x.shape[1] * draft.pick(1, 2, 3, 4, 6))))
+        y = activation(draft, conv(draft, x, min(960, x.shape[1] * draft.pick(1, 2, 3, 4, 6))))
     size = draft.pick(3, 3, 3, 5, 5, 7)
-    y = _conv(draft, y, y.shape[1], (size, size), _stride(draft, y), groups=y.shape[1])
+    y = conv(draft, y, y.shape[1], (size, size), _stride(draft, y), groups=y.shape[1])
     y = activation(draft, y)
     if draft.chance(0.3):
         y = _excite(draft, y)
     out = x.shape[1] if draft.chance(0.5) else draft.width(high=320)
-    return _residual(draft, x, _conv(draft, y, out))
+    return residual(draft, x, conv(draft, y, out))
 
 
 def _grouped(draft: Draft, x: Tensor) -> Tensor:
     per_group = draft.pick(2, 3, 4, 8, 8, 16, 16, 24, 32, 40, 48, 64)
     groups = draft.pick(2, 3, 4, 8, 16, 32)
     channels = min(per_group * groups, 768 // per_group * per_group)
-    y = activation(draft, _conv(draft, x, channels))
+    y = activation(draft, conv(draft, x, channels))
     size = draft.pick(1, 3, 3, 3, 5)
-    y = _conv(draft, y, channels, (size, size), _stride(draft, y), groups=max(1, channels // per_group))
+    y = conv(draft, y, channels, (size, size), _stride(draft, y), groups=max(1, channels // per_group))
     y = activation(draft, y)
-    return _residual(draft, x, _conv(draft, y, x.shape[1]))
+    return residual(draft, x, conv(draft, y, x.shape[1]))
 
 
 def _excite(draft: Draft, x: Tensor) -> Tensor:
@@ -107,18 +74,18 @@ def _excite(draft: Draft, x: Tensor) -> Tensor:
         y = draft.add("GlobalAveragePool", [x], pooled)
     else:
         y = draft.add("ReduceMean", [x], pooled, axes=[2, 3], keepdims=1)
-    y = _conv(draft, y, squeezed)
+    y = conv(draft, y, squeezed)
     y = swish(draft, y) if draft.chance(0.5) else draft.add("Relu", [y], y.shape)
-    y = _conv(draft, y, channels)
+    y = conv(draft, y, channels)
     gate = draft.add("Sigmoid", [y], pooled) if draft.chance(0.6) else draft.add("HardSigmoid", [y], pooled, alpha=1 / 6, beta=0.5)
     return draft.add("Mul", [x, gate], x.shape)
 
 
 def _pre_activation(draft: Draft, x: Tensor) -> Tensor:
     y = draft.add("Relu", [_normalise_batch(draft, x)], x.shape)
-    y = _conv(draft, y, draft.pick(64, 96, 128, 192), bias=False)
+    y = conv(draft, y, draft.pick(64, 96, 128, 192), bias=False)
     y = draft.add("Relu", [_normalise_batch(draft, y)], y.shape)
-    y = _conv(draft, y, draft.pick(12, 24, 32, 48), (3, 3), bias=False)
+    y = conv(draft, y, draft.pick(12, 24, 32, 48), (3, 3), bias=False)
     return _concatenated(draft, [x, y])
 
 
@@ -140,15 +107,15 @@ def _concatenated(draft: Draft, parts: list[Tensor]) -> Tensor:
 def _branches(draft: Draft, x: Tensor) -> Tensor:
     parts = [x] if draft.chance(0.3) else []
     for _ in range(draft.pick(2, 2, 3, 4)):
-        y = activation(draft, _conv(draft, x, draft.width(high=160)))
+        y = activation(draft, conv(draft, x, draft.width(high=160)))
         if draft.chance(0.6):
             size = draft.pick(3, 3, 5)
-            y = activation(draft, _conv(draft, y, draft.width(high=192), (size, size)))
+            y = activation(draft, conv(draft, y, draft.width(high=192), (size, size)))
         parts.append(y)
     if draft.chance(0.3):
         op = "MaxPool" if draft.chance(0.5) else "AveragePool"
         pooled = draft.add(op, [x], x.shape, kernel_shape=[3, 3], pads=[1] * 4, strides=[1, 1])
-        parts.append(activation(draft, _conv(draft, pooled, draft.width(high=96))))
+        parts.append(activation(draft, conv(draft, pooled, draft.width(high=96))))
     return _concatenated(draft, parts)
 
 
@@ -156,12 +123,12 @@ def _shuffle(draft: Draft, x: Tensor) -> Tensor:
     channels, height, width = x.shape[1:]
     half = max(8, channels // 2)
     if channels % 2 or draft.chance(0.3):
-        x = activation(draft, _conv(draft, x, 2 * half))
+        x = activation(draft, conv(draft, x, 2 * half))
     left = draft.add("Split", [x, draft.constant([half, x.shape[1] - half])], (1, half, height, width), outputs=2, axis=1)
     right = Tensor(f"{left.name}.1", (1, x.shape[1] - half, height, width))
-    y = activation(draft, _conv(draft, right, half))
-    y = _conv(draft, y, half, (3, 3), groups=half)
-    y = activation(draft, _conv(draft, y, half))
+    y = activation(draft, conv(draft, right, half))
+    y = conv(draft, y, half, (3, 3), groups=half)
+    y = activation(draft, conv(draft, y, half))
     joined = _concatenated(draft, [left, y])
     total = joined.shape[1]
     groups = draft.pick(2, 2, 4) if total % 4 == 0 else 2
@@ -172,7 +139,7 @@ def _shuffle(draft: Draft, x: Tensor) -> Tensor:
 
 
 def _pool(draft: Draft, x: Tensor) -> Tensor:
-    y = activation(draft, _conv(draft, x, draft.width(high=256)))
+    y = activation(draft, conv(draft, x, draft.width(high=256)))
     size, stride = draft.pick(2, 3, 3, 5), 2 if min(y.shape[2:]) >= 14 and draft.chance(0.6) else 1
     pad = (size - 1) // 2
     sides = [(side + 2 * pad - size) // stride + 1 for side in y.shape[2:]]
@@ -182,7 +149,7 @@ def _pool(draft: Draft, x: Tensor) -> Tensor:
 
 def _enlarge(draft: Draft, x: Tensor) -> Tensor:
     channels, height, width = x.shape[1:]
-    x = activation(draft, _conv(draft, x, draft.width(high=128)))
+    x = activation(draft, conv(draft, x, draft.width(high=128)))
     channels, bigger = x.shape[1], (2 * height, 2 * width)
     if max(bigger) > 112:
         return x
@@ -192,104 +159,32 @@ def _enlarge(draft: Draft, x: Tensor) -> Tensor:
         inputs: list[Tensor | str] = [x, draft.weight(channels, out, 2, 2, scale=channels**-0.5), draft.weight(out, scale=0.1)]
         return activation(draft, draft.add("ConvTranspose", inputs, (1, out, *bigger), kernel_shape=[2, 2], strides=[2, 2]))
     scales = draft.constant(np.array([1, 1, 2, 2], dtype=np.float32))
-    how: dict[str, Attribute] = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    if draft.chance(0.5):
-        how: dict[str, Attribute] = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
-    y = draft.add("Resize", [x, "", scales], (1, channels, *bigger), 1, **how)
-    return activation(draft, _conv(draft, y, draft.width(high=64), (3, 3)))
+    nearest: dict[str, Attribute] = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    linear: dict[str, Attribute] = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    y = draft.add("Resize", [x, "", scales], (1, channels, *bigger), 1, **(linear if draft.chance(0.5) else nearest))
+    return activation(draft, conv(draft, y, draft.width(high=64), (3, 3)))
 
 
-def _elementwise(draft: Draft, x: Tensor) -> Tensor:
-    y = _conv(draft, x, x.shape[1], (3, 3), groups=x.shape[1])
+def elementwise(draft: Draft, x: Tensor) -> Tensor:
+    y = conv(draft, x, x.shape[1], (3, 3), groups=x.shape[1])
     for _ in range(draft.pick(1, 2, 3)):
-        kind = draft.pick(0, 1, 2, 3)
+        kind = draft.pick(0, 1, 2, 3, 4)
         if kind == 0:
             y = draft.add("Add" if draft.chance(0.6) else "Mul", [y, x], y.shape)
         elif kind == 1:
             y = draft.add("Mul", [y, draft.weight(x.shape[1], 1, 1, scale=1.0)], y.shape)
         elif kind == 2:
             y = _normalise_batch(draft, y)
+        elif kind == 4:
+            scaled = draft.add("Mul", [draft.add("Sub", [y, x], y.shape), draft.weight(x.shape[1], 1, 1, scale=1.0)], y.shape)
+            y = draft.add("Add", [x, scaled], y.shape)
         else:
             y = activation(draft, y)
     return y
 
 
-# Tokens ----------------------------------------------------------------------------------------------------------------
-
-
-def _linear(draft: Draft, x: Tensor, out: int) -> Tensor:
-    draft.macs += prod(x.shape) * out
-    product = draft.add("MatMul", [x, draft.weight(x.shape[-1], out, scale=x.shape[-1] ** -0.5)], (*x.shape[:-1], out))
-    return draft.add("Add", [draft.weight(out, scale=0.1), product], product.shape)
-
-
-def _normalise_last(draft: Draft, x: Tensor) -> Tensor:
-    width = x.shape[-1]
-    parts = [draft.constant(np.ones(width, dtype=np.float32)), draft.constant(np.full(width, 0.1, dtype=np.float32))]
-    return draft.add("LayerNormalization", [x, *parts], x.shape, axis=-1, epsilon=1e-5)
-
-
-def _perceptron(draft: Draft, x: Tensor) -> Tensor:
-    hidden = _linear(draft, x, min(1536, x.shape[-1] * draft.pick(1, 2, 3, 4)))
-    return _linear(draft, gelu(draft, hidden) if draft.chance(0.7) else draft.add("Relu", [hidden], hidden.shape), x.shape[-1])
-
-
-def _self_attention(draft: Draft, x: Tensor, heads: int) -> Tensor:
-    tokens, width = x.shape[1:]
-    each = width // heads
-    joint = draft.chance(0.4)
-    projected = [_linear(draft, x, 3 * width)] if joint else [_linear(draft, x, width) for _ in range(3)]
-    if joint:
-        first = draft.add("Split", [projected[0], draft.constant([width] * 3)], x.shape, outputs=3, axis=2)
-        projected = [first, Tensor(f"{first.name}.1", x.shape), Tensor(f"{first.name}.2", x.shape)]
-    query, key, value = (
-        draft.add("Transpose", [draft.add("Reshape", [part, draft.constant([1, tokens, heads, each])], (1, tokens, heads, each))],
-                  (1, heads, each, tokens) if turned else (1, heads, tokens, each), perm=[0, 2, 3, 1] if turned else [0, 2, 1, 3])
-        for part, turned in zip(projected, (False, True, False), strict=True)
-    )  # fmt: skip
-    draft.macs += 2 * tokens * tokens * width
-    scores = draft.add("MatMul", [query, key], (1, heads, tokens, tokens))
-    scaled = draft.add("Mul", [scores, draft.scalar(each**-0.5)], scores.shape)
-    weights = draft.add("Softmax", [scaled], scores.shape, axis=-1)
-    mixed = draft.add("MatMul", [weights, value], (1, heads, tokens, each))
-    turned_back = draft.add("Transpose", [mixed], (1, tokens, heads, each), perm=[0, 2, 1, 3])
-    return _linear(draft, draft.add("Reshape", [turned_back, draft.constant([1, tokens, width])], x.shape), width)
-
-
-def _transformer(draft: Draft, x: Tensor) -> Tensor:
-    heads, each = draft.pick(2, 3, 4, 6, 8, 12), draft.pick(16, 32, 32, 64, 64)
-    width = min(heads * each, 512 // each * each)
-    heads = width // each
-    if min(x.shape[2:]) > 16:
-        x = _conv(draft, x, width, (2, 2), 2) if min(x.shape[2:]) <= 32 else _conv(draft, x, width, (8, 8), 8)
-    elif x.shape[1] != width:
-        x = _conv(draft, x, width)
-    height, across = x.shape[2:]
-    tokens = height * across
-    flat = draft.add("Reshape", [x, draft.constant([1, width, tokens])], (1, width, tokens))
-    y = draft.add("Transpose", [flat], (1, tokens, width), perm=[0, 2, 1])
-    first = draft.chance(0.6)  # normalise before the sublayer, or behind its sum
-    for _ in range(draft.pick(1, 1, 2)):
-        for sublayer in (lambda d, t: _self_attention(d, t, heads), _perceptron):
-            inner = sublayer(draft, _normalise_last(draft, y) if first else y)
-            y = draft.add("Add", [inner, y], y.shape)
-            y = y if first else _normalise_last(draft, y)
-    back = draft.add("Transpose", [y], (1, width, tokens), perm=[0, 2, 1])
-    return draft.add("Reshape", [back, draft.constant([1, width, height, across])], x.shape)
-
-
-def _channels_last(draft: Draft, x: Tensor) -> Tensor:
-    channels, height, width = x.shape[1:]
-    y = _conv(draft, x, channels, (7, 7) if draft.chance(0.7) else (3, 3), groups=channels)
-    turned = draft.add("Transpose", [y], (1, height, width, channels), perm=[0, 2, 3, 1])
-    y = _perceptron(draft, _normalise_last(draft, turned))
-    if draft.chance(0.7):
-        y = draft.add("Mul", [y, draft.weight(channels, scale=1.0)], y.shape)
-    return _residual(draft, x, draft.add("Transpose", [y], x.shape, perm=[0, 3, 1, 2]))
-
-
 def _normalised(draft: Draft, x: Tensor) -> Tensor:
-    y = _conv(draft, x, draft.width(high=192), (3, 3))
+    y = conv(draft, x, draft.width(high=192), (3, 3))
     channels, height, width = y.shape[1:]
     groups = next(number for number in (32, 16, 8, 4, 2) if channels % number == 0) if channels % 2 == 0 else 1
     groups = channels if draft.chance(0.3) else groups
@@ -304,9 +199,9 @@ def _normalised(draft: Draft, x: Tensor) -> Tensor:
 def stem(draft: Draft, x: Tensor) -> Tensor:
     """From an image to a feature map: a strided convolution, or patches."""
     if draft.chance(0.2):
-        return _conv(draft, x, draft.width(48, 256), (16, 16), 16)
+        return conv(draft, x, draft.width(48, 256), (16, 16), 16)
     size = draft.pick(3, 3, 5, 7)
-    return activation(draft, _conv(draft, x, draft.width(16, 64), (size, size), 2))
+    return activation(draft, conv(draft, x, draft.width(16, 64), (size, size), 2))
 
 
 def classifier(draft: Draft, x: Tensor) -> Tensor:
@@ -317,9 +212,11 @@ def classifier(draft: Draft, x: Tensor) -> Tensor:
     else:
         pooled = draft.add("ReduceMean", [x], (1, channels, 1, 1), axes=[2, 3], keepdims=1)
     flat = draft.add("Flatten", [pooled], (1, channels), axis=1)
+    relu = draft.chance(0.3)
     for out in [draft.pick(512, 1024, 1280)] * draft.chance(0.3) + [draft.pick(10, 100, 1000)]:
         draft.macs += flat.shape[1] * out
         flat = draft.add("Gemm", [flat, draft.weight(out, flat.shape[1]), draft.weight(out, scale=0.1)], (1, out), transB=1)
+        flat = draft.add("Relu", [flat], flat.shape) if relu else flat
     return flat
 
 
@@ -334,8 +231,10 @@ BLOCKS: dict[str, Callable[[Draft, Tensor], Tensor]] = {
     "shuffle": _shuffle,
     "pool": _pool,
     "enlarge": _enlarge,
-    "elementwise": _elementwise,
-    "transformer": _transformer,
-    "channels-last": _channels_last,
+    "elementwise": elementwise,
+    "transformer": transformer,
+    "channels-last": channels_last,
     "normalised": _normalised,
+    "windows": windows,
+    "sequence": sequence,
 }

@@ -67,7 +67,7 @@ def profile_composites(
     while True:
         left_s = budget_s - spent_before_s - (monotonic() - begin)
         each_s = measured_s / measured if measured else _USUAL_S
-        affordable = int(left_s / each_s)
+        affordable = max(0, int(left_s / each_s))
         if not chosen:
             more = [theme for theme in range(len(THEMES)) for _ in range(_FIRST_OF_A_THEME)][: max(1, affordable)]
         elif table is None:

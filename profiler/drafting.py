@@ -1,4 +1,4 @@
-"""An ONNX graph while it is being drawn, and the activations that appear in it in the forms in which exporters write them."""
+"""An ONNX graph while it is being drawn; convolutions, and activations in the forms in which exporters write them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Attribute", "Draft", "Tensor", "activation", "gelu", "swish"]
+__all__ = ["Attribute", "Draft", "Tensor", "activation", "conv", "gelu", "residual", "swish"]
 
 Attribute = int | float | str | list[int]
 
@@ -95,8 +95,12 @@ def swish(draft: Draft, x: Tensor) -> Tensor:
 
 
 def _hard_swish(draft: Draft, x: Tensor) -> Tensor:
-    if draft.chance(0.5):
+    form = draft.pick(0, 0, 1, 2)
+    if form == 0:
         return draft.add("HardSwish", [x], x.shape)
+    if form == 1:
+        clipped = _relu6(draft, draft.add("Add", [x, draft.scalar(3.0)], x.shape))
+        return draft.add("Mul", [x, draft.add("Div", [clipped, draft.scalar(6.0)], x.shape)], x.shape)
     return draft.add("Mul", [x, draft.add("HardSigmoid", [x], x.shape, alpha=1 / 6, beta=0.5)], x.shape)
 
 
@@ -142,3 +146,39 @@ def activation(draft: Draft, x: Tensor) -> Tensor:
     """One activation, as often as networks use it; at times none."""
     shares = np.array([share for share, _ in _ACTIVATIONS])
     return _ACTIVATIONS[int(draft.generator.choice(len(shares), p=shares / shares.sum()))][1](draft, x)
+
+
+def conv(
+    draft: Draft,
+    x: Tensor,
+    out: int,
+    size: tuple[int, int] = (1, 1),
+    stride: int = 1,
+    groups: int = 1,
+    dilation: int = 1,
+    bias: bool = True,
+) -> Tensor:
+    """A convolution to ``out`` channels, padded so that only the stride makes the map smaller."""
+    channels, height, width = x.shape[1:]
+    pads = [dilation * (side - 1) // 2 for side in size]
+    reach = [length + 2 * pad - dilation * (side - 1) - 1 for length, pad, side in zip((height, width), pads, size, strict=True)]
+    sides = [one // stride + 1 for one in reach]
+    inputs: list[Tensor | str] = [x, draft.weight(out, channels // groups, *size)]
+    if bias:
+        inputs.append(draft.weight(out, scale=0.1))
+    draft.macs += out * prod(sides) * channels // groups * prod(size)
+    return draft.add(
+        "Conv",
+        inputs,
+        (1, out, *sides),
+        kernel_shape=list(size),
+        pads=pads * 2,
+        strides=[stride] * 2,
+        group=groups,
+        dilations=[dilation] * 2,
+    )
+
+
+def residual(draft: Draft, before: Tensor, after: Tensor) -> Tensor:
+    """``after``, with ``before`` added at times where their shapes are equal."""
+    return draft.add("Add", [after, before], after.shape) if before.shape == after.shape and draft.chance(0.6) else after

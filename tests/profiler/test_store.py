@@ -38,6 +38,7 @@ KERNEL = Kernel(
     ("Conv", "Relu"),
     (TensorSpec((1, 3, 8, 8)),),
     (TensorSpec((1, 8), "int8"),),
+    (TensorSpec((8, 3, 3, 3)),),
     (("group", 1),),
     "nchwc",
     "jit",

@@ -23,12 +23,17 @@ if TYPE_CHECKING:
 def command(predictor_path: Path, table_path: Path, role: str, as_json: bool) -> None:
     """Hold a predictor against measured networks that it never saw.
 
+    A kernelwise one is held against networks that were profiled kernel by kernel, and --role says nothing.
+
     Example: layerclock evaluate cpu.onnx runs/x/table.parquet
     """
     from layerclock.datasets.table import read_table
     from layerclock.predictors.evaluate import evaluate
-    from layerclock.predictors.portable import load
+    from layerclock.predictors.portable import is_kernelwise, load
 
+    if is_kernelwise(predictor_path):
+        _evaluate_kernelwise(predictor_path, table_path, as_json)
+        return
     predictor = load(predictor_path)
     result = evaluate(predictor, read_table(table_path), role)
     if as_json:
@@ -47,3 +52,38 @@ def _rows(result: Evaluation) -> list[tuple[str, str]]:
         ("Spearman / Kendall", f"{result.spearman:.3f} / {result.kendall:.3f}"),
         ("inside the interval", f"{result.interval_coverage:.0%} (meant: {result.interval_level:.0%})"),
     ]
+
+
+def _evaluate_kernelwise(predictor_path: Path, table_path: Path, as_json: bool) -> None:
+    from layerclock.datasets.table import read_table
+    from layerclock.predictors.evaluate_kernels import evaluate_kernelwise
+    from layerclock.predictors.portable_kernels import load_kernelwise
+
+    result = evaluate_kernelwise(load_kernelwise(predictor_path), read_table(table_path))
+    if as_json:
+        print_json({"predictor": str(predictor_path), "table": str(table_path), **result.to_dict()})
+        return
+    floor = result.own_kernels
+    print_table(
+        f"kernelwise predictor on {result.networks.networks} networks",
+        ("", ""),
+        [
+            *_rows(result.networks),
+            ("known kernels' share of time", f"{result.coverage:.0%}"),
+            ("with their own kernels: mean error", f"{floor.mean_error:.2%}"),
+            ("with their own kernels: within 5 % / 10 %", f"{floor.within_5_percent:.0%} / {floor.within_10_percent:.0%}"),
+        ],
+    )
+    print_table(
+        "by family of network",
+        ("family", "networks", "mean error", "signed"),
+        [(name, str(number), f"{error:.1%}", f"{signed:+.1%}") for name, (signed, error, number) in result.by_network_family.items()],
+    )
+    print_table(
+        "by family of kernel, weighted by time",
+        ("family", "kernels", "of the time", "mean error", "signed"),
+        [
+            (name, str(number), f"{share:.0%}", f"{error:.1%}", f"{signed:+.1%}")
+            for name, (signed, error, number, share) in result.by_kernel_family.items()
+        ],
+    )

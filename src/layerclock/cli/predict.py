@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
+from layerclock.cli.options import Shape
 from layerclock.cli.output import json_option, print_json, print_table
+from layerclock.cli.predict_models import predict_models
 from layerclock.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command("predict")
+@click.argument("models", nargs=-1, type=click.Path(path_type=Path), metavar="[MODEL.onnx]...")
 @click.option("--predictor", "predictor_path", required=True, type=click.Path(path_type=Path), help="Predictor file.")
 @click.option("--genome", "genomes", multiple=True, metavar="N,N,...", help="Positions of the choices; may be repeated.")
 @click.option(
@@ -24,16 +27,30 @@ if TYPE_CHECKING:
 )
 @click.option("--random", "number", type=click.IntRange(min=0), default=0, help="So many random genomes.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of --random.")
+@click.option("--shape", "shapes", multiple=True, type=Shape(), help="Shape of a model's input with free axes; may be repeated.")
 @json_option
-def command(predictor_path: Path, genomes: tuple[str, ...], configs: tuple[str, ...], number: int, seed: int, as_json: bool) -> None:
-    """Predict the latency of networks of the predictor's space.
+def command(
+    models: tuple[Path, ...], predictor_path: Path, genomes: tuple[str, ...], configs: tuple[str, ...], number: int, seed: int,
+    shapes: tuple[tuple[str, tuple[int, ...]], ...], as_json: bool,
+) -> None:  # fmt: skip
+    """Predict the latency of networks of the predictor's space, or of any ONNX models with a kernelwise predictor.
 
-    Needs neither the space, the device nor torch: the file says all.
+    For genomes neither the space, the device nor torch is needed: the file says all. For a model the runtime's compiler is
+    asked which kernels it makes; nothing is run. Where that runtime is absent, the fusions that it was seen to make stand in.
 
-    Example: layerclock predict --predictor cpu.onnx --random 5
+    \b
+    Examples: layerclock predict --predictor cpu.onnx --random 5
+              layerclock predict any_network.onnx --predictor kernels.onnx
     """
-    from layerclock.predictors.portable import load
+    from layerclock.predictors.portable import is_kernelwise, load
 
+    if is_kernelwise(predictor_path):
+        if not models or genomes or configs or number:
+            raise click.UsageError("this predictor is kernelwise: give at least one MODEL.onnx, and no genomes")
+        predict_models(models, predictor_path, dict(shapes), as_json)
+        return
+    if models:
+        raise click.UsageError("this predictor is for genomes of one space; `layerclock fit --kind kernelwise` makes one for models")
     predictor = load(predictor_path)
     cardinality = [len(gene.choices) for gene in predictor.card.genes]
     chosen: list[GenomeArray] = [_parse_genome(text) for text in genomes]

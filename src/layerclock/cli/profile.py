@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from layerclock.cli.breakdown import breakdown, breakdown_json
+from layerclock.cli.options import Duration, Processors, Shape
 from layerclock.cli.output import json_option, print_json, print_table, progress_bar, quiet_option
 from layerclock.errors import ArgumentError, TooNoisyError
 from layerclock.interfaces import DeviceOptions
@@ -21,75 +21,33 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from layerclock.datasets.table import LatencyTable
-    from layerclock.interfaces import SearchSpace
+    from layerclock.interfaces import Device, SearchSpace
     from layerclock.profiler.plan import Plan
     from layerclock.profiler.sitting import Progress
-
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
-
-
-class _Duration(click.ParamType[float, str | float]):
-    name = "time"
-
-    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*(s|m|min|h)?", str(value).strip())
-        if not found or float(found[1]) <= 0:
-            self.fail(f"{value!r} is no time: write 90s, 10m or 1.5h", param, ctx)
-        return float(found[1]) * _UNITS[found[2] or ""]
-
-
-class _Shape(click.ParamType[tuple[str, tuple[int, ...]], str | tuple[str, tuple[int, ...]]]):
-    name = "name=1x3x224x224"
-
-    def convert(
-        self, value: str | tuple[str, tuple[int, ...]], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, tuple[int, ...]]:
-        if isinstance(value, tuple):
-            return value
-        name, _, axes = value.rpartition("=")
-        if not name or not re.fullmatch(r"[1-9][0-9]*(x[1-9][0-9]*)*", axes):
-            self.fail(f"{value!r} is no shape: write input=1x3x224x224", param, ctx)
-        return name, tuple(map(int, axes.split("x")))
-
-
-class _Processors(click.ParamType[tuple[int, ...], str | tuple[int, ...]]):
-    name = "0,2-3"
-
-    def convert(self, value: str | tuple[int, ...], param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        chosen: list[int] = []
-        for part in value.split(","):
-            ends = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part)
-            if not ends:
-                self.fail(f"{value!r} names no processors: write 0 or 0,2-3", param, ctx)
-            chosen += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
-        return tuple(dict.fromkeys(chosen))
 
 
 @click.command("profile")
 @click.argument("models", nargs=-1, type=click.Path(path_type=Path), metavar="[MODEL.onnx]...")
 @click.option("--device", "device_name", required=True, help="Device, as `layerclock devices` lists it.")
 @click.option("--space", "space_name", help="Search space, such as ofa-mobilenetv3 or ofa-mobilenetv3:resolution=128.")
+@click.option("--composites", is_flag=True, help="Networks made to show the runtime's kernels: what a kernel-wise predictor learns from.")
 @click.option("-o", "--output", "folder", type=click.Path(path_type=Path, file_okay=False),
               help="Folder of the campaign; for a model, runs/<its name> unless told otherwise.")  # fmt: skip
 @click.option("--networks", default=40, show_default=True, help="Sub-networks to profile kernel by kernel.")
 @click.option("--holdout", default=10, show_default=True, help="Further sub-networks, timed end to end only: the truth for `evaluate`.")
-@click.option("--budget", "budget_s", type=_Duration(), help="Measure until every layer is steady or this time is spent: 90s, 10m, 1h.")
+@click.option("--budget", "budget_s", type=Duration(), help="Measure until every layer is steady or this time is spent: 90s, 10m, 1h.")
 @click.option("--rounds", type=click.IntRange(min=2), help="Rounds over all networks, without a budget.  [default: 4; models: 6]")
 @click.option("--runs", type=click.IntRange(min=1), help="Undisturbed runs of each network in a round.  [default: 8; models: 10]")
 @click.option("--threads", default=1, show_default=True, help="Threads of the runtime.")
 @click.option("--batch", default=1, show_default=True, help="Batch of the networks.")
 @click.option("--precision", default="float32", show_default=True, help="Element type that the runtime computes in.")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="A session option of the runtime; may be repeated.")
-@click.option("--shape", "shapes", multiple=True, type=_Shape(), help="Shape of a model's input with free axes; may be repeated.")
+@click.option("--shape", "shapes", multiple=True, type=Shape(), help="Shape of a model's input with free axes; may be repeated.")
 @click.option(
     "--depth", default=2, show_default=True, type=click.IntRange(min=1), help="Parts of a module's path that name a model's layer."
 )
-@click.option("--limit", "limit_s", type=_Duration(), default=60.0, show_default="60s", help="What takes longer to answer failed.")
-@click.option("--affinity", type=_Processors(), default=(), help="Processors that networks are bound to.")
+@click.option("--limit", "limit_s", type=Duration(), default=60.0, show_default="60s", help="What takes longer to answer failed.")
+@click.option("--affinity", type=Processors(), default=(), help="Processors that networks are bound to.")
 @click.option("--retry-failed", is_flag=True, help="Try networks again that failed in an earlier sitting.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the choice of networks.")
 @click.option("--max-noise", type=click.FloatRange(min=0), default=0.1, show_default=True,
@@ -97,29 +55,31 @@ class _Processors(click.ParamType[tuple[int, ...], str | tuple[int, ...]]):
 @json_option
 @quiet_option
 def command(
-    models: tuple[Path, ...], device_name: str, space_name: str | None, folder: Path | None, networks: int, holdout: int,
+    models: tuple[Path, ...], device_name: str, space_name: str | None, composites: bool, folder: Path | None, networks: int, holdout: int,
     budget_s: float | None, rounds: int | None, runs: int | None, threads: int, batch: int, precision: str, options: tuple[str, ...],
     shapes: tuple[tuple[str, tuple[int, ...]], ...], depth: int, limit_s: float, affinity: tuple[int, ...], retry_failed: bool,
     seed: int, max_noise: float, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
-    """Measure sub-networks of a space, or given ONNX models, into a latency table.
+    """Measure sub-networks of a space, given ONNX models, or composite networks into a latency table.
 
     The table is <folder>/table.parquet. Ctrl-C keeps what was measured; the same command goes on from there.
 
     \b
     Examples: layerclock profile --device openvino:CPU --space ofa-mobilenetv3 --budget 10m -o runs/x
               layerclock profile model.onnx --device onnxruntime:cpu
+              layerclock profile --device onnxruntime:cpu --composites --budget 15m -o runs/kernels
     """
-    if bool(models) == bool(space_name):
-        raise click.UsageError("give either --space or at least one MODEL.onnx")
-    if models:
+    if [bool(models), bool(space_name), composites].count(True) != 1:
+        raise click.UsageError("give one of --space, --composites and at least one MODEL.onnx")
+    if not space_name:
         _refuse_plan_options()
+    if folder is None and not models:
+        raise click.UsageError("-o names the folder of the campaign, for example -o runs/x")
+    folder = folder or Path("runs") / models[0].stem
     device = open_device(device_name, DeviceOptions(threads, batch, precision, _pairs(options)))
     with progress_bar(quiet) as report:
         tell = _teller(device_name, report)
         if space_name:
-            if folder is None:
-                raise click.UsageError("-o names the folder of the campaign, for example -o runs/x")
             space = load_space(space_name)
             from layerclock.profiler.campaign import profile  # after the names are known to be right
 
@@ -128,10 +88,11 @@ def command(
                 plan=_announced(space, networks, holdout, seed, quiet), limit_s=limit_s, affinity=affinity, retry_failed=retry_failed,
                 progress=tell,
             )  # fmt: skip
+        elif composites:
+            table = _profile_composites(device, folder, budget_s or 900.0, runs or 6, seed, limit_s, affinity, tell)
         else:
             from layerclock.profiler.files import profile_files
 
-            folder = folder or Path("runs") / models[0].stem
             table = profile_files(
                 device, models, folder, shapes=dict(shapes), depth=depth, rounds=rounds or 6, runs=runs or 10, budget_s=budget_s,
                 limit_s=limit_s, affinity=affinity, retry_failed=retry_failed, progress=tell,
@@ -150,12 +111,27 @@ def command(
         )
 
 
+def _profile_composites(
+    device: Device, folder: Path, budget_s: float, runs: int, seed: int, limit_s: float, affinity: tuple[int, ...],
+    tell: Callable[[Progress], None],
+) -> LatencyTable:  # fmt: skip
+    from layerclock.predictors.kernelwise import errors_by_gene
+    from layerclock.profiler.composite_campaign import profile_composites
+
+    def errors(table: LatencyTable) -> dict[str, float]:
+        return errors_by_gene(table, "theme")
+
+    return profile_composites(
+        device, folder, budget_s=budget_s, runs=runs, seed=seed, limit_s=limit_s, affinity=affinity, errors=errors, progress=tell
+    )
+
+
 def _refuse_plan_options() -> None:
-    """What chooses sub-networks of a space has no meaning for given models. Raises a usage error."""
+    """What chooses sub-networks of a space has no meaning for other networks. Raises a usage error."""
     context = click.get_current_context()
-    for name in ("networks", "holdout", "seed"):
+    for name in ("networks", "holdout"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{name} chooses sub-networks of a --space; given models are measured as they are")
+            raise click.UsageError(f"--{name} chooses sub-networks of a --space; given models and composites have no such choice")
 
 
 def _announced(space: SearchSpace, networks: int, holdout: int, seed: int, quiet: bool) -> Plan | None:
