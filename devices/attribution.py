@@ -69,6 +69,11 @@ class SourceGraph:
         self.nodes: dict[str, onnx.NodeProto] = {node.name: node for node in graph.node}
         self.order = {node.name: position for position, node in enumerate(graph.node)}
         self.producer = {tensor: node.name for node in graph.node for tensor in node.output if tensor}
+        self.readers: dict[str, list[str]] = {}
+        for node in graph.node:
+            for tensor in node.input:
+                if tensor in self.producer:
+                    self.readers.setdefault(self.producer[tensor], []).append(node.name)
         self.shapes: dict[str, TensorSpec] = {}
         for value in (*graph.input, *graph.value_info, *graph.output):
             kind = value.type.tensor_type
@@ -163,6 +168,13 @@ class SourceGraph:
             if name not in owner and owner.get(before) in growing and not self.is_bookkeeping(name):
                 owner[name] = owner[before]
                 claimed[owner[before]].append(name)
+        # A runtime may name a convolution or product after what it fused with it (OpenVINO: after the bias): its reader's kernel.
+        for name in reversed(self.order):
+            if name not in owner and self.nodes[name].op_type in ANCHORS and not self.is_bookkeeping(name):
+                reader = next((owner[one] for one in self.readers.get(name, ()) if one in owner), "")
+                if reader and not any(self.nodes[one].op_type in ANCHORS for one in claimed[reader]):
+                    owner[name] = reader
+                    claimed[reader].append(name)
         return {name: tuple(sorted(nodes, key=self.order.__getitem__)) for name, nodes in claimed.items()}
 
     def _walk_back(self, kernel: str, claimed: dict[str, list[str]], owner: dict[str, str], boundaries: Collection[str]) -> None:

@@ -23,11 +23,6 @@ def fused_kernels(source: SourceGraph, fusions: Mapping[str, tuple[str, str, str
     """The kernels of a model; ``fusions`` maps operators joined by ``+`` to kind, implementation and layout of their kernel."""
     whole = {tuple(operators.split("+")): what for operators, what in fusions.items()}
     beginnings = {operators[:length] for operators in whole for length in range(1, len(operators) + 1)}
-    readers: dict[str, list[str]] = {}
-    for name, node in source.nodes.items():
-        for tensor in node.input:
-            if tensor in source.producer:
-                readers.setdefault(source.producer[tensor], []).append(name)
     taken: set[str] = set()
     executed = []
     for name in source.order:
@@ -38,7 +33,7 @@ def fused_kernels(source: SourceGraph, fusions: Mapping[str, tuple[str, str, str
             kinds = tuple(source.nodes[one].op_type for one in group)
             if kinds in whole:
                 longest = len(group)
-            reading = {one for member in group for one in readers.get(member, ())} - taken - set(group)
+            reading = {one for member in group for one in source.readers.get(member, ())} - taken - set(group)
             following = sorted(reading, key=source.order.__getitem__)
             grown = next((one for one in following if (*kinds, source.nodes[one].op_type) in beginnings), None)
             if grown is None:

@@ -95,3 +95,19 @@ def run_python() -> Callable[[str], str]:
         return finished.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def composite_table(tmp_path_factory: pytest.TempPathFactory) -> LatencyTable:
+    """A campaign over 51 composite networks on ``fake:cpu``."""
+    import numpy as np
+
+    from layerclock.profiler.campaign import profile
+    from layerclock.profiler.composites import THEMES, CompositeSpace
+    from layerclock.profiler.plan import Plan
+
+    space = CompositeSpace()
+    genomes = np.array([(theme, seed) for seed in range(3) for theme in range(len(THEMES))])
+    plan = Plan(genomes, np.zeros((0, 2), dtype=np.int64))
+    folder = tmp_path_factory.mktemp("composites") / "campaign"
+    return profile(open_device("fake:cpu"), space, folder, plan=plan, rounds=2, runs=4, export=space.export)

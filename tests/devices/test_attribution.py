@@ -50,7 +50,7 @@ def source(tmp_path: Path) -> SourceGraph:
 def test_a_fused_activation_belongs_to_its_convolution(source: SourceGraph) -> None:
     (kernel,) = source.kernels([Executed("conv_0", "Convolution", ("a/Conv", "a/Relu"), layout="nChw16c", implementation="jit")])
     assert (kernel.site, kernel.fused_ops, kernel.op) == ("a", ("Conv", "Relu"), "Convolution")
-    assert kernel.inputs == (TensorSpec((1, 3, 2, 2)), TensorSpec((4, 3, 1, 1)))
+    assert (kernel.inputs, kernel.weights) == ((TensorSpec((1, 3, 2, 2)),), (TensorSpec((4, 3, 1, 1)),))
     assert kernel.outputs == (TensorSpec((1, 4, 2, 2)),)
     assert dict(kernel.attributes) == {"group": 1, "kernel_shape": "1x1", "strides": "1x1"}
     assert (kernel.layout, kernel.implementation) == ("nChw16c", "jit")
@@ -91,14 +91,14 @@ def test_of_a_runtime_that_names_only_the_last_operator_the_others_are_found(sou
         ("a", ("Conv", "Relu")),
         ("b", ("Conv",)),  # the boundary keeps it apart from the projection
         ("b", ("Conv", "Add")),  # the residual addition is the projection's, whose output it reads first
-        ("c", ("Flatten", "Gemm")),
+        ("c", ("Gemm",)),
     ]
     assert kernels[2].outputs == (TensorSpec((1, 4, 2, 2)),)
 
 
 def test_without_boundaries_walking_back_stops_at_the_layer(source: SourceGraph) -> None:
     executed = [Executed(name, "x", (name,), only_last=True) for name in ("b/Add", "c/Gemm")]
-    assert [kernel.fused_ops for kernel in source.kernels(executed)] == [("Conv", "Conv", "Add"), ("Flatten", "Gemm")]
+    assert [kernel.fused_ops for kernel in source.kernels(executed)] == [("Conv", "Conv", "Add"), ("Gemm",)]
 
 
 def test_walking_back_stops_at_a_tensor_that_passes_between_kernels(source: SourceGraph) -> None:
@@ -106,7 +106,7 @@ def test_walking_back_stops_at_a_tensor_that_passes_between_kernels(source: Sour
     assert [kernel.fused_ops for kernel in source.kernels(executed)][1] == ("Conv", "Conv", "Add")
     # The runtime says which results left a kernel, the depthwise one among them: it was computed with what comes before it.
     kernels = source.kernels(executed, boundaries={"b/Depthwise", "b/Add"})
-    assert [kernel.fused_ops for kernel in kernels] == [("Conv", "Relu", "Conv"), ("Conv", "Add"), ("Flatten", "Gemm")]
+    assert [kernel.fused_ops for kernel in kernels] == [("Conv", "Relu", "Conv"), ("Conv", "Add"), ("Gemm",)]
 
 
 def test_an_operator_counts_for_one_kernel_only(source: SourceGraph) -> None:
@@ -127,7 +127,8 @@ def test_a_reorder_belongs_to_its_reader_and_at_the_end_to_its_feeder(source: So
     kernels = source.kernels(executed)
     assert [kernel.site for kernel in kernels] == ["a", "b", "b", "b", "b", "b"]
     assert [kernel.name for kernel in kernels] == [kernel.name for kernel in executed]
-    assert (kernels[1].fused_ops, kernels[1].inputs, kernels[1].attributes) == ((), (), ())
+    # What it moves is the result of the kernel before it.
+    assert (kernels[1].fused_ops, kernels[1].inputs, kernels[1].attributes) == ((), (TensorSpec((1, 4, 2, 2)),), ())
 
 
 @pytest.mark.parametrize(
