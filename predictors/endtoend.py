@@ -1,49 +1,71 @@
-"""The end-to-end predictor: ridge regression from the masked one-hot encoding and exact sizes to whole-network latency.
+"""The end-to-end predictor: from the masked one-hot encoding and exact sizes to whole-network latency, by any regressor.
 
 It needs no kernel times, only end-to-end ones: what can be had from any device.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.linear_model import RidgeCV
 
+from layerclock.errors import ArgumentError, PredictorError
 from layerclock.predictors.encoding import add_features, features
 from layerclock.predictors.fitting import conformal_half_width, make_card, training_networks
 from layerclock.predictors.graph import GraphBuilder
+from layerclock.predictors.regressors import REGRESSORS, Chosen, choose_regressor
 from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from layerclock.datasets.table import LatencyTable
     from layerclock.interfaces import SearchSpace
     from layerclock.predictors.portable import OnnxPredictor
 
 __all__ = ["fit_endtoend"]
 
-_PENALTIES = np.logspace(-4, 3, 15)
+# The file computes in float32; what it answers may differ from the fitted regressor's answer by this much.
+_TOLERANCE = 1e-3
 
 
-def fit_endtoend(table: LatencyTable, space: SearchSpace) -> OnnxPredictor:
-    """Fit to the profiled networks of ``table``, the penalty by leave-one-out; held-out networks are never looked at.
+def fit_endtoend(table: LatencyTable, space: SearchSpace, model: str = "", estimator: Any = None) -> OnnxPredictor:
+    """Fit to the profiled networks of ``table``; held-out networks are never looked at.
 
-    Raises :class:`~layerclock.errors.TableError` if the table belongs to another space or has too few networks.
+    ``model`` names one of :data:`~layerclock.predictors.regressors.REGRESSORS`; by default cross-validation chooses. Or
+    ``estimator`` is any scikit-learn regressor that skl2onnx can write: it is cloned, and sees features float64[N, F] and latencies
+    with mean 0 and standard deviation 1. Intervals are conformal on the cross-validation's predictions.
+
+    Raises :class:`~layerclock.errors.TableError` if the table belongs to another space or has too few networks,
+    :class:`ArgumentError` for an unknown model, and :class:`PredictorError` if the regressor cannot be written as ONNX.
     """
+    if model and model not in REGRESSORS:
+        raise ArgumentError(f"there is no model {model!r}", f"models: {', '.join(REGRESSORS)}")
     index = SiteIndex.of(space)
     networks = training_networks(table, space, index)
     known = features(index, networks.genomes)
-    model = RidgeCV(alphas=_PENALTIES, store_cv_results=True).fit(known, networks.latency_ms)
-    position = int(np.flatnonzero(model.alpha_ == _PENALTIES)[0])
-    left_out_error_ms = np.sqrt(model.cv_results_[:, position])
-    half_width = conformal_half_width(left_out_error_ms / networks.latency_ms, float(np.nanmean(networks.noise_floor)))
-    card = make_card("endtoend", table, index, networks, half_width, {"penalty": float(model.alpha_)})
+    chosen = _choose(known, networks.latency_ms, model, estimator)
+    residuals = networks.latency_ms / chosen.left_out - 1
+    half_width = conformal_half_width(residuals, float(np.nanmean(networks.noise_floor)))
+    errors = {f"{name}_error": error for name, error in chosen.errors.items()}
+    card = make_card("endtoend", table, index, networks, half_width, errors, chosen.name)
     graph = GraphBuilder()
     encoded, one_hot = add_features(graph, index)
-    product = graph.add("MatMul", [encoded, graph.constant("weights_ms", model.coef_.astype(np.float32))], "weighted_ms")
-    latency = graph.add("Add", [product, graph.constant("intercept_ms", np.array(model.intercept_, dtype=np.float32))], "total_ms")
+    relative = graph.add_estimator(chosen.estimator, encoded, known.shape[1])
+    scaled = graph.add("Mul", [relative, graph.constant("scale_ms", np.array(chosen.scale, dtype=np.float32))], "scaled_ms")
+    latency = graph.add("Add", [scaled, graph.constant("offset_ms", np.array(chosen.offset, dtype=np.float32))], "shifted_ms")
     # Coverage: the share of a network's active choices that the fit has seen.
     seen = np.asarray(known[:, :-2].any(axis=0), dtype=np.float32)
     seen_choices = graph.add("MatMul", [one_hot, graph.constant("seen", seen)], "seen_choices")
     coverage = graph.add("Div", [seen_choices, graph.sum_columns(one_hot, "choices")], "share_seen")
-    return graph.finish(latency, coverage, card)
+    predictor = graph.finish(latency, coverage, card)
+    off = float(np.abs(predictor.predict(networks.genomes).latency_ms / chosen.predict(known) - 1).max())
+    if not off <= _TOLERANCE:
+        raise PredictorError(f"the ONNX form of {chosen.name} answers {off:.1%} off in float32", "choose another model")
+    return predictor
+
+
+def _choose(known: npt.NDArray[np.float64], latency_ms: npt.NDArray[np.float64], model: str, estimator: Any) -> Chosen:
+    if estimator is None:
+        return choose_regressor(known, latency_ms, (model,) if model else tuple(REGRESSORS))
+    return choose_regressor(known, latency_ms, {type(estimator).__name__: lambda: estimator})

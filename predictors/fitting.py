@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from layerclock.errors import TableError
-from layerclock.plugins import load_plugin, load_space
+from layerclock.plugins import load_plugin, load_space, parse_parameters
 from layerclock.predictors.portable import OnnxPredictor, PredictorCard
 from layerclock.version import VERSION
 
@@ -28,11 +28,13 @@ _FEWEST_NETWORKS = 5
 def fit(table: LatencyTable, space: SearchSpace | None = None, kind: str = "layerwise") -> OnnxPredictor:
     """Fit the predictor called ``kind`` to a latency table; ``space`` is by default the one that the table names.
 
-    For networks of no known space there is :func:`~layerclock.predictors.kernelwise.fit_kernelwise`.
+    ``kind`` may carry parameters of the fit, as in ``endtoend:model=svr``. For networks of no known space there is
+    :func:`~layerclock.predictors.kernelwise.fit_kernelwise`.
     Raises :class:`~layerclock.errors.UnknownNameError` for an unknown kind or space, and what the fit itself raises.
     """
-    fitter: Callable[[LatencyTable, SearchSpace], OnnxPredictor] = load_plugin("predictors", kind)
-    return fitter(table, space or load_space(table.space))
+    name, _, written = kind.partition(":")
+    fitter: Callable[..., OnnxPredictor] = load_plugin("predictors", name)
+    return fitter(table, space or load_space(table.space), **parse_parameters(fitter, f"predictor {name!r}", written))
 
 
 def training_networks(table: LatencyTable, space: SearchSpace, index: SiteIndex) -> NetworkTimes:
@@ -57,9 +59,15 @@ def conformal_half_width(relative_residuals: npt.NDArray[np.float64], noise_floo
 
 
 def make_card(
-    kind: str, table: LatencyTable, index: SiteIndex, networks: NetworkTimes, half_width: float, parameters: dict[str, float]
+    kind: str,
+    table: LatencyTable,
+    index: SiteIndex,
+    networks: NetworkTimes,
+    half_width: float,
+    parameters: dict[str, float],
+    model: str = "",
 ) -> PredictorCard:
-    """The card of a predictor fitted on ``networks`` of ``table``."""
+    """The card of a predictor fitted on ``networks`` of ``table``; ``model`` names the regressor, where there are several."""
     return PredictorCard(
         kind=kind,
         space=table.space,
@@ -73,4 +81,5 @@ def make_card(
         table_hash=table.content_hash,
         tool=f"layerclock {VERSION}",
         parameters=parameters,
+        model=model,
     )

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, compose, helper, numpy_helper
 
+from layerclock.errors import PredictorError
 from layerclock.predictors.portable import METADATA_KEY, OnnxPredictor, PredictorCard
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from layerclock.space import SiteIndex
 
-__all__ = ["IR_VERSION", "OPSET", "GraphBuilder"]
+__all__ = ["IR_VERSION", "OPSET", "TREES_OPSET", "GraphBuilder"]
 
 # The lowest versions that hold all the operators used here, so that old runtimes can load the file.
 OPSET = 17
+TREES_OPSET = 3
 IR_VERSION = 8
 
 
@@ -60,6 +64,26 @@ class GraphBuilder:
         """Sum over the second axis: [N, K] to [N]."""
         return self.add("ReduceSum", [matrix, self.constant(f"{result}_axis", np.array([1], dtype=np.int64))], result, keepdims=0)
 
+    def add_estimator(self, estimator: Any, features: str, width: int) -> str:
+        """A fitted scikit-learn regressor of features float32[N, width]; returns float32[N]. Needs skl2onnx.
+
+        Raises :class:`PredictorError` if skl2onnx cannot write it.
+        """
+        from skl2onnx import to_onnx  # type: ignore[import-untyped]
+
+        try:
+            example = np.zeros((1, width), dtype=np.float32)
+            model = to_onnx(estimator, example, target_opset={"": OPSET, "ai.onnx.ml": TREES_OPSET})
+        except Exception as error:  # the converters raise classes of many kinds
+            first = str(error).strip().splitlines()[0]
+            raise PredictorError(f"{type(estimator).__name__} cannot be written as ONNX: {first}", "choose another model") from error
+        renamed = compose.add_prefix(model, "estimator_")
+        given, result = renamed.graph.input[0].name, renamed.graph.output[0].name
+        self.add("Identity", [features], given)
+        self._nodes += renamed.graph.node
+        self._constants |= {tensor.name: tensor for tensor in renamed.graph.initializer}
+        return self.add("Reshape", [result, self.constant("flat", np.array([-1], dtype=np.int64))], "estimated")
+
     def finish(self, latency: str, coverage: str, card: PredictorCard) -> OnnxPredictor:
         """The predictor whose latency and coverage are the tensors of these names, float32[N]."""
         self.add("Identity", [latency], "latency_ms")
@@ -72,8 +96,13 @@ class GraphBuilder:
             for name in ("latency_ms", "lower_ms", "upper_ms", "coverage")
         ]
         graph = helper.make_graph(self._nodes, "latency_predictor", [genomes], outputs, list(self._constants.values()))
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        model = helper.make_model(graph, opset_imports=_opsets(self._nodes), ir_version=IR_VERSION)
         model.producer_name, model.producer_version = "layerclock", card.tool.removeprefix("layerclock ")
         helper.set_model_props(model, {METADATA_KEY: card.to_json()})
         onnx.checker.check_model(model, full_check=True)
         return OnnxPredictor(model.SerializeToString())
+
+
+def _opsets(nodes: Sequence[onnx.NodeProto]) -> list[onnx.OperatorSetIdProto]:
+    versions = {"": OPSET, **({"ai.onnx.ml": TREES_OPSET} if any(node.domain == "ai.onnx.ml" for node in nodes) else {})}
+    return [helper.make_opsetid(domain, version) for domain, version in versions.items()]

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from layerclock.predictors.graph import IR_VERSION, OPSET
+from layerclock.predictors.graph import IR_VERSION, OPSET, TREES_OPSET
 from layerclock.predictors.kernel_features import FAMILIES
 from layerclock.predictors.portable import METADATA_KEY
 from layerclock.predictors.portable_kernels import KernelPredictor
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from layerclock.predictors.portable_kernels import KernelCard
 
 __all__ = ["build_kernel_predictor"]
-
-_TREES_OPSET = 3
 
 
 def build_kernel_predictor(models: KernelModels, card: KernelCard) -> KernelPredictor:
@@ -65,7 +63,7 @@ def build_kernel_predictor(models: KernelModels, card: KernelCard) -> KernelPred
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", _TREES_OPSET)], ir_version=IR_VERSION
+        graph, opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", TREES_OPSET)], ir_version=IR_VERSION
     )
     model.producer_name, model.producer_version = "layerclock", card.tool.removeprefix("layerclock ")
     helper.set_model_props(model, {METADATA_KEY: card.to_json()})

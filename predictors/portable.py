@@ -51,6 +51,7 @@ class PredictorCard:
     table_hash: str
     tool: str
     parameters: Mapping[str, float] = field(default_factory=dict)
+    model: str = ""
 
     def to_json(self) -> str:
         """The card as JSON, with the format's version and the unit."""

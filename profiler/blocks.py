@@ -165,7 +165,7 @@ def _enlarge(draft: Draft, x: Tensor) -> Tensor:
     return activation(draft, conv(draft, y, draft.width(high=64), (3, 3)))
 
 
-def elementwise(draft: Draft, x: Tensor) -> Tensor:
+def _elementwise(draft: Draft, x: Tensor) -> Tensor:
     y = conv(draft, x, x.shape[1], (3, 3), groups=x.shape[1])
     for _ in range(draft.pick(1, 2, 3)):
         kind = draft.pick(0, 1, 2, 3, 4)
@@ -231,7 +231,7 @@ BLOCKS: dict[str, Callable[[Draft, Tensor], Tensor]] = {
     "shuffle": _shuffle,
     "pool": _pool,
     "enlarge": _enlarge,
-    "elementwise": elementwise,
+    "elementwise": _elementwise,
     "transformer": transformer,
     "channels-last": channels_last,
     "normalised": _normalised,

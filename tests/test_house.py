@@ -32,18 +32,29 @@ MAY_IMPORT = {
     "cli": {"core", "cli", *ROOMS},
 }
 # The files of devices/ that stand beside the adapters, and that adapters may import.
-SHARED_BY_DEVICES = {f"layerclock.devices.{name}" for name in ("attribution", "cache", "counts", "export", "machine")}
+SHARED_BY_DEVICES = {f"layerclock.devices.{name}" for name in ("attribution", "cache", "counts", "export", "machine", "running_means")}
 
 # Where a heavy or optional package may be imported; files or folders. Under TYPE_CHECKING it may be anywhere.
 HOMES = {
     "torch": ("devices/export.py", "search/supernet/"),
     "openvino": ("devices/openvino.py",),
-    "onnxruntime": ("devices/onnxruntime.py", "predictors/portable.py"),
-    "onnx": ("devices/", "predictors/encoding.py", "predictors/graph.py", "profiler/ceilings.py"),
+    "onnxruntime": ("devices/onnx_file.py", "devices/onnxruntime.py", "predictors/portable.py"),
+    "onnx": (
+        "devices/",
+        "predictors/encoding.py",
+        "predictors/graph.py",
+        "predictors/kernel_graph.py",
+        "predictors/portable_kernels.py",
+        "profiler/ceilings.py",
+        "profiler/composites.py",
+        "profiler/drafting.py",
+    ),
     "pyarrow": ("datasets/", "profiler/store.py", "search/result_files.py"),
     "pandas": (),
-    "sklearn": ("predictors/endtoend.py", "search/supernet/digits.py"),
-    "scipy": ("predictors/evaluate.py", "search/supernet/evaluator.py"),
+    "sklearn": ("predictors/regressors.py", "predictors/trees.py", "search/supernet/digits.py"),
+    "skl2onnx": ("predictors/graph.py",),
+    "threadpoolctl": ("predictors/regressors.py", "predictors/trees.py"),
+    "scipy": ("predictors/evaluate.py", "predictors/kernelwise.py", "search/supernet/evaluator.py"),
     "pymoo": ("search/nsga2.py",),
     "safetensors": ("search/supernet/checkpoint.py",),
     "matplotlib": (),

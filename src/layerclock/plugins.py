@@ -16,7 +16,16 @@ from layerclock.interfaces import AccuracyEvaluator, Device, DeviceAdapter, Devi
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["find_devices", "load_evaluator", "load_plugin", "load_space", "missing_package", "open_device", "plugin_names"]
+__all__ = [
+    "find_devices",
+    "load_evaluator",
+    "load_plugin",
+    "load_space",
+    "missing_package",
+    "open_device",
+    "parse_parameters",
+    "plugin_names",
+]
 
 # Which extra brings the package that a plug-in needs; used for the hint of MissingExtraError.
 _EXTRAS = {
@@ -28,6 +37,7 @@ _EXTRAS = {
     "pymoo": "search",
     "safetensors": "supernet",
     "scipy": "fit",
+    "skl2onnx": "fit",
     "sklearn": "fit",
     "torch": "export",
 }
@@ -80,19 +90,25 @@ def load_evaluator(text: str) -> AccuracyEvaluator:
 def _call_with_parameters(kind: str, text: str) -> object:
     name, _, written = text.partition(":")
     factory: Callable[..., object] = load_plugin(kind, name)
-    known = inspect.signature(factory).parameters
-    arguments: dict[str, int | float | str] = {}
-    for part in filter(None, written.split(",")):
-        key, equals, value = part.partition("=")
-        if not equals or key not in known:
-            raise ArgumentError(f"{kind[:-1]} {name!r} has no parameter {part!r}", f"its parameters: {', '.join(known) or 'none'}")
-        arguments[key] = _number(value)
+    arguments = parse_parameters(factory, f"{kind[:-1]} {name!r}", written)
     try:
         return factory(**arguments)
     except ModuleNotFoundError as error:
         raise missing_package(error, f"{kind[:-1]} {name!r}") from error
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"{kind[:-1]} {text!r}: {error}") from error
+
+
+def parse_parameters(factory: Callable[..., object], what: str, written: str) -> dict[str, int | float | str]:
+    """Keyword arguments of ``factory`` from ``parameter=value,...``. Raises :class:`ArgumentError` for one that it does not have."""
+    known = inspect.signature(factory).parameters
+    arguments: dict[str, int | float | str] = {}
+    for part in filter(None, written.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals or key not in known:
+            raise ArgumentError(f"{what} has no parameter {part!r}", f"its parameters: {', '.join(known) or 'none'}")
+        arguments[key] = _number(value)
+    return arguments
 
 
 def _number(text: str) -> int | float | str:

@@ -7,19 +7,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from sklearn.linear_model import Ridge
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.linear_model import Lasso
 
+from layerclock.errors import ArgumentError, PredictorError
 from layerclock.network import Layer
 from layerclock.predictors.encoding import add_masked_one_hot, features, masked_one_hot
+from layerclock.predictors.endtoend import fit_endtoend
 from layerclock.predictors.evaluate import evaluate
 from layerclock.predictors.fitting import fit
 from layerclock.predictors.graph import GraphBuilder
+from layerclock.predictors.regressors import REGRESSORS, choose_regressor
 from layerclock.space import Gene, Site, SiteIndex, sample
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from layerclock.datasets.table import LatencyTable
+    from layerclock.interfaces import SearchSpace
     from layerclock.predictors.portable import OnnxPredictor
 
 
@@ -49,12 +54,59 @@ def shared_gene_index() -> SiteIndex:
     return SiteIndex((width, kernel, depth), sites)
 
 
+@pytest.mark.parametrize("model", list(REGRESSORS))
 def test_the_file_answers_what_scikit_learn_answers(
-    predictor: OnnxPredictor, fake_table: LatencyTable, tiny_index: SiteIndex, genomes: npt.NDArray[np.int64]
+    model: str, fake_table: LatencyTable, tiny_index: SiteIndex, genomes: npt.NDArray[np.int64]
 ) -> None:
     known = fake_table.networks()
-    model = Ridge(alpha=predictor.card.parameters["penalty"]).fit(features(tiny_index, known.genomes), known.latency_ms)
-    assert predictor.predict(genomes).latency_ms == pytest.approx(model.predict(features(tiny_index, genomes)), rel=1e-5)
+    predictor = fit(fake_table, kind=f"endtoend:model={model}")
+    chosen = choose_regressor(features(tiny_index, known.genomes), known.latency_ms, (model,))
+    assert predictor.card.model == chosen.name == model
+    assert predictor.predict(genomes).latency_ms == pytest.approx(chosen.predict(features(tiny_index, genomes)), rel=2e-3)
+
+
+def test_any_regressor_of_scikit_learn_plugs_in(fake_table: LatencyTable, tiny_space: SearchSpace, tiny_index: SiteIndex) -> None:
+    known = fake_table.networks()
+    estimator = Lasso(alpha=1e-4)
+    predictor = fit_endtoend(fake_table, tiny_space, estimator=estimator)
+    assert predictor.card.model == "Lasso"
+    mean, deviation = known.latency_ms.mean(), known.latency_ms.std()
+    given = features(tiny_index, known.genomes).astype(np.float32)
+    expected = Lasso(alpha=1e-4).fit(given, (known.latency_ms - mean) / deviation).predict(given) * deviation + mean
+    assert predictor.predict(known.genomes).latency_ms == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(PredictorError, match="cannot be written as ONNX"):
+        fit_endtoend(fake_table, tiny_space, estimator=_Constant())
+
+
+class _Constant(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # untyped bases
+    """A regressor that no converter knows."""
+
+    def fit(self, _: object, values: npt.NDArray[np.float64]) -> _Constant:
+        self.value_ = float(values.mean())
+        return self
+
+    def predict(self, given: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.full(len(given), self.value_)
+
+
+def test_cross_validation_chooses_what_errs_least_and_the_cheapest_of_equals() -> None:
+    generator = np.random.default_rng(0)
+    given = generator.uniform(0, 1, (80, 6))
+    linear = choose_regressor(given, 1 + given @ np.arange(6.0))
+    assert linear.name == "ridge"
+    curved = choose_regressor(given, 1 + np.sin(6 * given[:, 0]) ** 2 + given[:, 1] * given[:, 2])
+    assert curved.name != "ridge"
+    assert curved.errors[curved.name] <= min(curved.errors.values()) * 1.02 + 0.0005
+    assert np.abs(curved.left_out / (1 + np.sin(6 * given[:, 0]) ** 2 + given[:, 1] * given[:, 2]) - 1).mean() == pytest.approx(
+        curved.errors[curved.name]
+    )
+
+
+def test_unknown_models_and_parameters_are_refused(fake_table: LatencyTable) -> None:
+    with pytest.raises(ArgumentError, match="no model 'oracle'"):
+        fit(fake_table, kind="endtoend:model=oracle")
+    with pytest.raises(ArgumentError, match="no parameter 'depth=3'"):
+        fit(fake_table, kind="endtoend:depth=3")
 
 
 def test_features_are_the_active_choices_and_the_exact_sizes(tiny_index: SiteIndex, genomes: npt.NDArray[np.int64]) -> None:
