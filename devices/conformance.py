@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -56,12 +57,19 @@ def check_device(device: Device, model: ModelFile) -> list[Finding]:
 def _check_kernels(session: Session, model: ModelFile) -> list[Finding]:
     marks: list[int] = []
     first, second = session.kernel_times(_RUNS, lambda: marks.append(0)), session.kernel_times(_RUNS)
+    told = Counter(replace(kernel, name="") for kernel in session.kernels())
+    differing = told.total() - (told & Counter(replace(kernel, name="") for kernel in first.kernels)).total()
     shape = first.samples_ns.shape
     covered = {kernel.site for kernel in first.kernels}
     return [
         Finding("kernel_times(n) has n runs of every kernel", shape == (_RUNS, len(first.kernels)), str(shape)),
         Finding("kernel_times(n) calls mark() before every run and after the last", len(marks) == _RUNS + 1, f"{len(marks)} calls"),
         Finding("the kernels are the same in every call", first.kernels == second.kernels),
+        Finding(
+            "kernels() tells without a run what kernel_times() then executes",
+            differing == 0 and told.total() == len(first.kernels),
+            f"{differing} of {told.total()} are others",
+        ),
         Finding(
             "kernel times are finite and above zero together", bool(np.isfinite(first.samples_ns).all() and first.samples_ns.sum() > 0)
         ),

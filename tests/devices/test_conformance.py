@@ -50,6 +50,15 @@ class _OtherKernelsNextTime(FakeSession):
         self.calls += 1
         return KernelTimes((replace(times.kernels[0], op=f"op{self.calls}"), *times.kernels[1:]), times.samples_ns)
 
+    def kernels(self) -> tuple[Kernel, ...]:
+        first, *others = super().kernels()
+        return (replace(first, op="op1"), *others)
+
+
+class _SaysOtherKernels(FakeSession):
+    def kernels(self) -> tuple[Kernel, ...]:
+        return super().kernels()[1:]
+
 
 class _NotANumber(FakeSession):
     def kernel_times(self, runs: int, mark: Callable[[], None] = unmarked) -> KernelTimes:
@@ -76,12 +85,20 @@ class _ForeignLayer(FakeSession):
         extra: Kernel = replace(times.kernels[0], name="reorder", site="nowhere")
         return KernelTimes((*times.kernels, extra), np.column_stack([times.samples_ns, times.samples_ns[:, 0]]))
 
+    def kernels(self) -> tuple[Kernel, ...]:
+        kernels = super().kernels()
+        return (*kernels, replace(kernels[0], name="reorder", site="nowhere"))
+
 
 class _LosesALayer(FakeSession):
     def kernel_times(self, runs: int, mark: Callable[[], None] = unmarked) -> KernelTimes:
         times = super().kernel_times(runs, mark)
         kept = [position for position, kernel in enumerate(times.kernels) if kernel.site != times.kernels[-1].site]
         return KernelTimes(tuple(times.kernels[position] for position in kept), times.samples_ns[:, kept])
+
+    def kernels(self) -> tuple[Kernel, ...]:
+        kernels = super().kernels()
+        return tuple(kernel for kernel in kernels if kernel.site != kernels[-1].site)
 
 
 class _WrongOutput(FakeSession):
@@ -120,6 +137,7 @@ FAULTS = [
     (_OneRunTooMany, "kernel_times(n) has n runs of every kernel"),
     (_NeverMarks, "kernel_times(n) calls mark() before every run and after the last"),
     (_OtherKernelsNextTime, "the kernels are the same in every call"),
+    (_SaysOtherKernels, "kernels() tells without a run what kernel_times() then executes"),
     (_NotANumber, "kernel times are finite and above zero together"),
     (_NoTime, "kernel times are finite and above zero together"),
     (_OneName, "kernel names are distinct"),

@@ -94,6 +94,11 @@ class ExampleSession:
         jitter = 1 + 0.005 * self._random.random((runs, len(self._cost_ns)))
         return KernelTimes(self._kernels, self._cost_ns * jitter)
 
+    def kernels(self) -> tuple[Kernel, ...]:
+        """What the board will execute, without a run."""
+        self._alive()
+        return self._kernels
+
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Outputs by name."""
         self._alive()
