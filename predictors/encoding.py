@@ -30,7 +30,7 @@ def features(index: SiteIndex, genomes: npt.ArrayLike) -> npt.NDArray[np.float64
 def add_features(graph: GraphBuilder, index: SiteIndex) -> tuple[str, str]:
     """Add the same to a graph: the names of all features, float32[N, F + 2], and of the one-hot part, float32[N, F]."""
     one_hot = add_masked_one_hot(graph, index)
-    options = graph.options(index, np.arange(len(index.sites)), index.offsets, "options")
+    options = graph.options(index.radix, index.offsets, "options")
     sizes = graph.constant("option_sizes", _option_sizes(index).astype(np.float32))
     sums = graph.sum_columns(graph.add("Gather", [sizes, options], "sizes", axis=0), "total_sizes")
     return graph.add("Concat", [one_hot, sums], "features", axis=1), one_hot
@@ -55,7 +55,7 @@ def masked_one_hot(index: SiteIndex, genomes: npt.ArrayLike) -> npt.NDArray[np.f
 def add_masked_one_hot(graph: GraphBuilder, index: SiteIndex) -> str:
     """Add the same to a graph; returns the name of its tensor, float32[N, total number of choices]."""
     gene, value = _columns(index)
-    options = graph.options(index, index.pair_site, index.offsets[index.pair_site] + index.pair_start, "pairs")
+    options = graph.options(index.radix[:, index.pair_site], index.offsets[index.pair_site] + index.pair_start, "pairs")
     relevance = graph.constant("relevance", index.relevance.astype(np.float32))
     relevant = graph.add("Gather", [relevance, options], "relevant", axis=0)
     # A gene is active if it matters at any of its sites: count those sites for each column's gene, and cut at one.

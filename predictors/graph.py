@@ -15,7 +15,6 @@ from layerclock.predictors.portable import METADATA_KEY, OnnxPredictor, Predicto
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from layerclock.space import SiteIndex
 
 __all__ = ["IR_VERSION", "OPSET", "TREES_OPSET", "GraphBuilder"]
 
@@ -44,13 +43,13 @@ class GraphBuilder:
         self._nodes.append(node)
         return result
 
-    def options(self, index: SiteIndex, sites: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64], name: str) -> str:
-        """int64[N, len(sites)]: ``genomes @ radix[:, sites] + offsets``.
+    def options(self, radix: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64], name: str) -> str:
+        """int64[N, K]: ``genomes @ radix + offsets``, for radix int64[G, K] and offsets int64[K].
 
         In float32, whose matrix product is far faster and exact for these small whole numbers.
         """
-        radix = self.constant(f"{name}_radix", index.radix[:, sites].astype(np.float32))
-        product = self.add("MatMul", [self.genomes_as_float(), radix], f"{name}_product")
+        weights = self.constant(f"{name}_radix", radix.astype(np.float32))
+        product = self.add("MatMul", [self.genomes_as_float(), weights], f"{name}_product")
         shifted = self.add("Add", [product, self.constant(f"{name}_offsets", offsets.astype(np.float32))], f"{name}_shifted")
         return self.add("Cast", [shifted], name, to=TensorProto.INT64)
 
@@ -84,12 +83,22 @@ class GraphBuilder:
         self._constants |= {tensor.name: tensor for tensor in renamed.graph.initializer}
         return self.add("Reshape", [result, self.constant("flat", np.array([-1], dtype=np.int64))], "estimated")
 
-    def finish(self, latency: str, coverage: str, card: PredictorCard) -> OnnxPredictor:
-        """The predictor whose latency and coverage are the tensors of these names, float32[N]."""
+    def finish(self, latency: str, coverage: str, card: PredictorCard, uncovered_error: float = 0.0) -> OnnxPredictor:
+        """The predictor whose latency and coverage are the tensors of these names, float32[N].
+
+        What is not covered adds to the interval: its share of the time, times ``uncovered_error``.
+        """
         self.add("Identity", [latency], "latency_ms")
         self.add("Identity", [coverage], "coverage")
-        for result, factor in (("lower_ms", max(0.0, 1 - card.interval_half_width)), ("upper_ms", 1 + card.interval_half_width)):
-            self.add("Mul", [latency, self.constant(f"{result}_factor", np.array(factor, dtype=np.float32))], result)
+        half = self.constant("half_width", np.array(card.interval_half_width, dtype=np.float32))
+        one = self.constant("whole", np.array(1, dtype=np.float32))
+        if uncovered_error:
+            uncovered = self.add("Sub", [one, coverage], "uncovered")
+            added = self.add("Mul", [uncovered, self.constant("uncovered_error", np.array(uncovered_error, dtype=np.float32))], "added")
+            half = self.add("Add", [half, added], "half_widths")
+        nothing = self.constant("none", np.array(0, dtype=np.float32))
+        self.add("Mul", [latency, self.add("Max", [self.add("Sub", [one, half], "below"), nothing], "lower_factor")], "lower_ms")
+        self.add("Mul", [latency, self.add("Add", [one, half], "upper_factor")], "upper_ms")
         genomes = helper.make_tensor_value_info("genomes", TensorProto.INT64, ["networks", len(card.genes)])
         outputs = [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, ["networks"])

@@ -14,47 +14,89 @@ import numpy.typing as npt
 from layerclock.errors import CoverageError
 from layerclock.predictors.fitting import conformal_half_width, make_card, training_networks
 from layerclock.predictors.graph import GraphBuilder
+from layerclock.predictors.grouping import GroupedSites
 from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from layerclock.datasets.table import LatencyTable
     from layerclock.interfaces import SearchSpace
+    from layerclock.network import Layer
     from layerclock.predictors.portable import OnnxPredictor, PredictorCard
 
 __all__ = ["fit_layerwise"]
+
+FloatArray = npt.NDArray[np.float64]
+
+# Layers that must be measured, beside one of each kind, for the others to be told by their sizes.
+_FEWEST_ROWS = 8
+_PENALTY = 1e-3
 
 
 def fit_layerwise(table: LatencyTable, space: SearchSpace) -> OnnxPredictor:
     """Fit overhead and scale to the profiled networks of ``table``; held-out networks are never looked at.
 
-    Raises :class:`CoverageError` if a layer of the space has no measured row, and
+    A layer without a measured row is told by a regression on the sizes of those that have one. The card counts such layers
+    (``missing_layers``) and says how far off the regression is (``missing_error``); a network's coverage is the share of its time that
+    rests on measurements, and its interval widens with the rest.
+
+    Raises :class:`CoverageError` if so few layers were measured that the others cannot be told from them, and
     :class:`~layerclock.errors.TableError` if the table belongs to another space or has too few networks.
     """
     index = SiteIndex.of(space)
     networks = training_networks(table, space, index)
-    rows_us = table.layer_latencies_us()
-    missing = [layer.key for layer in index.vocabulary if layer.key not in rows_us]
-    if missing:
-        raise CoverageError(
-            f"{len(missing)} of the {len(index.vocabulary)} layers of {space.name} have no measurement, {missing[0]} for one",
-            "profile more networks: the first ones of a plan cover every layer",
-        )
-    row_ms = np.array([rows_us[layer.key] for layer in index.vocabulary]) / 1e3
-    sums = index.counts(networks.genomes) @ row_ms
+    row_ms, measured, missing_error = _rows(index, table.layer_latencies_us(), space.name)
+    counts = index.counts(networks.genomes)
+    sums = counts @ row_ms
     design = np.column_stack([np.ones_like(sums), sums])
     # A network's own samples are part of the rows that predict it: its share in each row adds to its leverage.
-    seen = np.maximum(index.counts(networks.genomes).sum(axis=0), 1)
-    own_share = index.counts(networks.genomes) @ (row_ms / seen) / sums
+    seen = np.maximum(counts.sum(axis=0), 1)
+    own_share = counts @ (row_ms / seen) / sums
     coefficients, residuals = _fit_relative(design, networks.latency_ms, own_share)
     overhead_ms, scale = map(float, coefficients)
     half_width = conformal_half_width(residuals, float(np.nanmean(networks.noise_floor)))
-    card = make_card("layerwise", table, index, networks, half_width, {"overhead_ms": overhead_ms, "scale": scale})
-    return _build(index, row_ms * scale, overhead_ms, card)
+    parameters = {"overhead_ms": overhead_ms, "scale": scale}
+    if not measured.all():
+        parameters |= {"missing_layers": float((~measured).sum()), "missing_error": missing_error}
+    card = make_card("layerwise", table, index, networks, half_width, parameters)
+    return _build(index, row_ms * scale, measured, overhead_ms, card)
 
 
-def _fit_relative(
-    design: npt.NDArray[np.float64], latency_ms: npt.NDArray[np.float64], own_share: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _rows(index: SiteIndex, rows_us: Mapping[str, float], space: str) -> tuple[FloatArray, npt.NDArray[np.bool_], float]:
+    """Every layer's row in ms, float64[V], whether it was measured, and the relative error of those that were not."""
+    row_ms = np.array([rows_us.get(layer.key, np.nan) for layer in index.vocabulary]) / 1e3
+    measured = np.isfinite(row_ms)
+    if measured.all():
+        return row_ms, measured, 0.0
+    missing = next(layer.key for layer, known in zip(index.vocabulary, measured, strict=True) if not known)
+    kinds = sorted({layer.op for layer in index.vocabulary})
+    untold = {layer.op for layer in index.vocabulary} - {layer.op for layer, known in zip(index.vocabulary, measured, strict=True) if known}
+    if measured.sum() < _FEWEST_ROWS + len(kinds) or untold:
+        raise CoverageError(
+            f"{(~measured).sum()} of the {len(measured)} layers of {space} have no measurement, {missing} for one, and the others are too "
+            "few, or of other kinds, to tell them by",
+            "profile more networks: the first ones of a plan cover every layer",
+        )
+    sizes = np.array([_sizes(layer) for layer in index.vocabulary])
+    design = np.column_stack([np.array([[layer.op == kind for kind in kinds] for layer in index.vocabulary]), np.log1p(sizes)])
+    # Ridge with a closed-form leave-one-out error (Hastie, Tibshirani and Friedman 2009, section 7.10).
+    known, told = design[measured], np.log(np.maximum(row_ms[measured], 1e-6))
+    inverse = np.linalg.inv(known.T @ known + _PENALTY * np.eye(known.shape[1]))
+    left_out = (told - known @ inverse @ known.T @ told) / (1 - np.einsum("ij,jk,ik->i", known, inverse, known))
+    row_ms[~measured] = np.exp(design[~measured] @ inverse @ known.T @ told)
+    return row_ms, measured, float(np.quantile(np.abs(np.expm1(left_out)), 0.9))
+
+
+def _sizes(layer: Layer) -> list[float]:
+    return [
+        float(layer.macs),
+        float(layer.params),
+        *(float(sum(spec.elements for spec in specs)) for specs in (layer.inputs, layer.outputs)),
+    ]
+
+
+def _fit_relative(design: FloatArray, latency_ms: FloatArray, own_share: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Least squares of the relative error; returns overhead and scale, and the leave-one-out relative residuals.
 
     An overhead below zero is no overhead but noise in long and short networks' times: it is held at zero, and the scale
@@ -71,17 +113,23 @@ def _fit_relative(
     return coefficients, (1 - weighted @ coefficients) / np.maximum(1 - leverage, 1e-9)
 
 
-def _build(index: SiteIndex, row_ms: npt.NDArray[np.float64], overhead_ms: float, card: PredictorCard) -> OnnxPredictor:
-    option_ms = np.append(row_ms, 0.0)[index.option_layer]  # -1, where nothing stands, takes the appended zero
-    fixed = ~index.radix.any(axis=0)
-    constant_ms = overhead_ms + float(option_ms[index.offsets[fixed]].sum())
-    chosen = np.flatnonzero(~fixed)
+def _build(index: SiteIndex, row_ms: FloatArray, measured: npt.NDArray[np.bool_], overhead_ms: float, card: PredictorCard) -> OnnxPredictor:
+    # -1, where nothing stands, takes the appended zero.
+    values = np.column_stack([np.append(row_ms, 0.0), np.append(row_ms * measured, 0.0)])[index.option_layer]
+    grouped = GroupedSites.of(index, values)
     graph = GraphBuilder()
-    options = graph.options(index, chosen, index.offsets[chosen], "options")
-    rows = graph.add("Gather", [graph.constant("option_ms", option_ms.astype(np.float32)), options], "rows_ms", axis=0)
-    total = graph.sum_columns(rows, "chosen_ms")
-    latency = graph.add("Add", [total, graph.constant("constant_ms", np.array(constant_ms, dtype=np.float32))], "total_ms")
-    # Every layer is measured, or fitting would have raised: the whole time rests on measurements.
-    zero = graph.add("Mul", [latency, graph.constant("zero", np.array(0, dtype=np.float32))], "nothing")
-    coverage = graph.add("Add", [zero, graph.constant("one", np.array(1, dtype=np.float32))], "all")
-    return graph.finish(latency, coverage, card)
+    options = graph.options(grouped.radix, grouped.offsets, "options")
+
+    def total(column: int, name: str) -> str:
+        table = graph.constant(f"{name}_by_option", grouped.table[:, column].astype(np.float32))
+        chosen = graph.sum_columns(graph.add("Gather", [table, options], f"{name}_rows", axis=0), f"{name}_chosen")
+        constant = np.array(overhead_ms + grouped.constant[column], dtype=np.float32)
+        return graph.add("Add", [chosen, graph.constant(f"{name}_constant", constant)], name)
+
+    latency = total(0, "total_ms")
+    if measured.all():  # the whole time rests on measurements: one minus nothing, in the latency's shape
+        zero = graph.add("Mul", [latency, graph.constant("zero", np.array(0, dtype=np.float32))], "nothing")
+        coverage = graph.add("Add", [zero, graph.constant("one", np.array(1, dtype=np.float32))], "all")
+    else:
+        coverage = graph.add("Div", [total(1, "measured_ms"), latency], "share_measured")
+    return graph.finish(latency, coverage, card, card.parameters.get("missing_error", 0.0))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from layerclock.space import Choice, Gene, GenomeArray, check_genomes
 from layerclock.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["METADATA_KEY", "OnnxPredictor", "PredictorCard", "is_kernelwise", "load", "open_model", "read_model"]
 
@@ -80,8 +80,19 @@ def open_model(model: bytes, source: str) -> onnxruntime.InferenceSession:
         raise PredictorError(f"{source} is no readable ONNX file: {first}", "it may be truncated: copy it again") from error
 
 
+@runtime_checkable
+class Trial(Protocol):
+    """The part of an Optuna trial that is asked."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """One of the choices."""
+        ...
+
+
 class OnnxPredictor:
     """A fitted predictor: ``predict(genomes)`` in one vectorised call on one thread.
+
+    It plugs in as it stands: as a plain function, as a regressor in the manner of scikit-learn, as an objective of pymoo and of Optuna.
 
     Raises :class:`PredictorError` if ``model`` is no predictor of this project.
     """
@@ -121,6 +132,28 @@ class OnnxPredictor:
             return Predictions(nothing, nothing, nothing, nothing)
         outputs = self._session.run(_OUTPUTS, {"genomes": np.ascontiguousarray(checked)})
         return Predictions(*(np.asarray(values, dtype=np.float64) for values in outputs))
+
+    def __call__(self, given: Trial | npt.ArrayLike) -> Any:
+        """Latency in ms, for whoever wants a plain function: float for one genome int64[G], float64[N] for int64[N, G].
+
+        An Optuna trial is asked for a choice of every gene, by its name: the predictor is an objective as it stands. So it is one
+        of pymoo's ``FunctionalProblem``, whose whole numbers may come as floats. Raises
+        :class:`~layerclock.errors.GenomeError` as :meth:`predict` does.
+        """
+        if isinstance(given, Trial):
+            chosen = [gene.choices.index(given.suggest_categorical(gene.name, gene.choices)) for gene in self.card.genes]
+            return float(self.predict([chosen]).latency_ms[0])
+        genomes = np.asarray(given)
+        if genomes.dtype.kind == "f" and (genomes == np.rint(genomes)).all():
+            genomes = genomes.astype(np.int64)
+        latency = self.predict(np.atleast_2d(genomes)).latency_ms
+        return float(latency[0]) if genomes.ndim == 1 else latency
+
+    def score(self, genomes: npt.ArrayLike, latency_ms: npt.ArrayLike) -> float:
+        """Coefficient of determination on measured latencies float64[N], as scikit-learn's regressors score."""
+        measured = np.asarray(latency_ms, dtype=np.float64)
+        residuals = measured - self.predict(genomes).latency_ms
+        return float(1 - (residuals**2).sum() / ((measured - measured.mean()) ** 2).sum())
 
     def encode(self, config: Mapping[str, Choice]) -> GenomeArray:
         """Genome int64[G] of a mapping from gene name to chosen value; absent genes take their first choice."""

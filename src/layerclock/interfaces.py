@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import numpy as np
+
 from layerclock.errors import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
     import numpy.typing as npt
     import torch
 
@@ -202,6 +203,10 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.latency_ms)
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """The latencies alone: what numpy, pandas and scikit-learn's metrics take predictions for."""
+        return np.array(self.latency_ms, dtype=dtype, copy=copy)
 
 
 @runtime_checkable

@@ -92,12 +92,36 @@ def test_held_out_networks_are_never_looked_at(predictor: OnnxPredictor, fake_ta
         assert replace(other, table_hash=own.table_hash) == own
 
 
-def test_a_layer_that_nobody_measured_raises_and_is_named(fake_table: LatencyTable, tiny_index: SiteIndex) -> None:
-    key = tiny_index.vocabulary[7].key
-    without = replace(fake_table, rows=fake_table.rows.filter(pc.not_equal(fake_table.rows["key"], key)))
-    with pytest.raises(CoverageError, match=r"1 of the 95 layers of digits-mobilenetv3.* have no measurement, mbconv") as raised:
-        fit(without)
-    assert key in str(raised.value)
+def test_a_layer_that_nobody_measured_is_told_by_the_others_and_flagged(
+    predictor: OnnxPredictor, fake_table: LatencyTable, tiny_index: SiteIndex
+) -> None:
+    missing = tiny_index.vocabulary[7].key
+    without = replace(fake_table, rows=fake_table.rows.filter(pc.not_equal(fake_table.rows["key"], missing)))
+    partial = fit(without)
+    assert partial.card.parameters["missing_layers"] == 1
+    assert 0 < partial.card.parameters["missing_error"] < 0.5
+    genomes = sample(tiny_index, 200, np.random.default_rng(0))
+    has = tiny_index.counts(genomes)[:, 7] > 0
+    assert has.any()
+    assert not has.all()
+    told, whole = partial.predict(genomes), predictor.predict(genomes)
+    assert (told.coverage[has] < 1).all()
+    assert told.coverage[~has] == pytest.approx(1.0, abs=1e-6)
+    assert told.latency_ms == pytest.approx(whole.latency_ms, rel=0.05)
+    widths = (told.upper_ms - told.lower_ms) / told.latency_ms
+    assert widths[has].min() > widths[~has].max()
+
+
+def test_too_few_measured_layers_raise_and_one_is_named(fake_table: LatencyTable, tiny_index: SiteIndex) -> None:
+    layers = pc.equal(fake_table.rows["level"], "layer")
+    few = pa.concat_tables([fake_table.rows.filter(layers).slice(0, 6), fake_table.rows.filter(pc.invert(layers))])
+    with pytest.raises(CoverageError, match=r"89 of the 95 layers of digits-mobilenetv3.* have no measurement, mbconv"):
+        fit(replace(fake_table, rows=few))
+    # Of a kind that was never measured, nothing can be told.
+    head = tiny_index.vocabulary[-1]
+    without = fake_table.rows.filter(pc.invert(pc.and_(layers, pc.equal(fake_table.rows["op"], head.op))))
+    with pytest.raises(CoverageError, match="of other kinds"):
+        fit(replace(fake_table, rows=without))
 
 
 def test_a_table_of_another_space_or_of_too_few_networks_is_refused(fake_table: LatencyTable) -> None:
