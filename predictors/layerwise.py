@@ -6,6 +6,7 @@ runtime does between kernels and the counters' remaining cost.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -115,21 +116,13 @@ def _fit_relative(design: FloatArray, latency_ms: FloatArray, own_share: FloatAr
 
 def _build(index: SiteIndex, row_ms: FloatArray, measured: npt.NDArray[np.bool_], overhead_ms: float, card: PredictorCard) -> OnnxPredictor:
     # -1, where nothing stands, takes the appended zero.
-    values = np.column_stack([np.append(row_ms, 0.0), np.append(row_ms * measured, 0.0)])[index.option_layer]
-    grouped = GroupedSites.of(index, values)
+    by_layer = np.column_stack([row_ms, row_ms * measured])[:, : 1 if measured.all() else 2]
+    grouped = GroupedSites.of_sites(index, np.vstack([by_layer, np.zeros(by_layer.shape[1])])[index.option_layer])
     graph = GraphBuilder()
-    options = graph.options(grouped.radix, grouped.offsets, "options")
-
-    def total(column: int, name: str) -> str:
-        table = graph.constant(f"{name}_by_option", grouped.table[:, column].astype(np.float32))
-        chosen = graph.sum_columns(graph.add("Gather", [table, options], f"{name}_rows", axis=0), f"{name}_chosen")
-        constant = np.array(overhead_ms + grouped.constant[column], dtype=np.float32)
-        return graph.add("Add", [chosen, graph.constant(f"{name}_constant", constant)], name)
-
-    latency = total(0, "total_ms")
-    if measured.all():  # the whole time rests on measurements: one minus nothing, in the latency's shape
+    latency, *rest = replace(grouped, constant=grouped.constant + overhead_ms).add_to(graph)
+    if rest:
+        coverage = graph.add("Div", [rest[0], latency], "share_measured")
+    else:  # the whole time rests on measurements: one, in the latency's shape
         zero = graph.add("Mul", [latency, graph.constant("zero", np.array(0, dtype=np.float32))], "nothing")
         coverage = graph.add("Add", [zero, graph.constant("one", np.array(1, dtype=np.float32))], "all")
-    else:
-        coverage = graph.add("Div", [total(1, "measured_ms"), latency], "share_measured")
     return graph.finish(latency, coverage, card, card.parameters.get("missing_error", 0.0))

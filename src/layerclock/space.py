@@ -229,7 +229,7 @@ def check_genomes(genomes: npt.ArrayLike, cardinality: npt.NDArray[np.int64], na
         raise GenomeError(f"genomes have dtype {array.dtype}", "a genome holds the positions of its choices, as integers")
     checked = np.ascontiguousarray(array, dtype=np.int64)
     # As unsigned numbers, those below zero are beyond every cardinality: one pass over the genomes.
-    if (checked.view(np.uint64) >= cardinality.astype(np.uint64)).any():
+    if len(checked) and (checked.view(np.uint64).max(axis=0) >= cardinality.astype(np.uint64)).any():
         row, gene = map(int, np.argwhere((checked < 0) | (checked >= cardinality))[0])
         raise GenomeError(
             f"genome {row}: gene {gene} ({names[gene]}) is {checked[row, gene]}", f"its values run from 0 to {cardinality[gene] - 1}"
