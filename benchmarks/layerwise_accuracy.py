@@ -1,9 +1,9 @@
 """Layer-wise prediction of unseen sub-networks of OFA-MobileNetV3 (224 px, one thread), on both runtimes.
 
-The table comes from at most 40 profiled sub-networks; 60 others are timed end to end in the same rounds and are only
+The table comes from at most 40 profiled sub-networks; 200 others are timed end to end in the same rounds and are only
 looked at here. The noise floor is the truth's own uncertainty: half the difference between odd and even rounds.
 
-Run it while nothing else does: ``python benchmarks/layerwise_accuracy.py [--quick]``.
+Run it while nothing else does: ``python benchmarks/layerwise_accuracy.py [--quick]``, about 20 minutes a runtime.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="keep the campaigns here (and go on with them)")
     arguments = parser.parse_args()
-    networks, holdout, rounds = (20, 20, 3) if arguments.quick else (40, 60, 6)
+    networks, holdout, rounds = (20, 20, 3) if arguments.quick else (40, 200, 4)
     space = lc.load_space(arguments.space)
     figures: dict[str, float] = {}
     targets: dict[str, tuple[str, float]] = {}
@@ -54,6 +54,7 @@ def main() -> int:
                     f"{prefix}_within_5_percent": 100 * result.within_5_percent,
                     f"{prefix}_spearman": result.spearman,
                     f"{prefix}_inside_90_percent_interval": 100 * result.interval_coverage,
+                    f"{prefix}_interval_off_percent": 100 * abs(result.interval_coverage - result.interval_level),
                 }
             figures |= {
                 f"{short}_noise_floor_percent": 100 * result.noise_floor,
@@ -61,9 +62,11 @@ def main() -> int:
                 f"{short}_campaign_minutes": (monotonic() - start) / 60,
             }
             targets |= {
-                f"{short}_mean_error_percent": ("<=", 2.0),
-                f"{short}_largest_error_percent": ("<=", 10.0),
+                f"{short}_mean_error_percent": ("<=", 1.0),
+                f"{short}_within_5_percent": (">=", 100.0),
                 f"{short}_spearman": (">=", 0.98),
+                # Between 87 and 93 % of the networks inside the 90 % interval.
+                f"{short}_interval_off_percent": ("<=", 3.0),
             }
     return finish("layerwise_accuracy", figures, targets, arguments.quick)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["finish", "tell"]
 
-_COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, "==": operator.eq}
+_COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "==": operator.eq}
 _SECONDS_BETWEEN_LINES = 15.0
 _last_line = [0.0]
 

@@ -46,13 +46,14 @@ class Evaluation:
         return asdict(self)
 
 
-def evaluate(predictor: OnnxPredictor, table: LatencyTable, role: str = "holdout") -> Evaluation:
-    """Hold ``predictor`` against the networks of ``role`` in ``table``.
+def evaluate(predictor: OnnxPredictor, table: LatencyTable, role: str = "holdout", *, other_target: bool = False) -> Evaluation:
+    """Hold ``predictor`` against the networks of ``role`` in ``table``; with ``other_target`` even if that is of another target.
 
     Raises :class:`~layerclock.errors.TargetMismatchError` if the table was measured on another target, and
     :class:`TableError` if it belongs to another space or has fewer than two such networks.
     """
-    require_same_target(predictor.target, [table.target], "the predictor and the table")
+    if not other_target:
+        require_same_target(predictor.target, [table.target], "the predictor and the table")
     if table.space_digest != predictor.card.space_digest:
         raise TableError(
             f"the predictor is for the space {predictor.card.space!r}, the table for {table.space!r}", "use a table of the same space"

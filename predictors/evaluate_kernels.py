@@ -72,13 +72,16 @@ def network_family(name: str) -> str:
     return found[0].lower() if found else name
 
 
-def evaluate_kernelwise(predictor: KernelPredictor, table: LatencyTable) -> KernelEvaluation:
+def evaluate_kernelwise(predictor: KernelPredictor, table: LatencyTable, *, other_target: bool = False) -> KernelEvaluation:
     """Hold ``predictor`` against the networks of ``table`` that were profiled kernel by kernel.
+
+    With ``other_target`` even if the table was measured on another target.
 
     Raises :class:`~layerclock.errors.TargetMismatchError` if the table was measured on another target, and :class:`TableError`
     if it has fewer than two such networks.
     """
-    require_same_target(predictor.target, [table.target], "the predictor and the table")
+    if not other_target:
+        require_same_target(predictor.target, [table.target], "the predictor and the table")
     rows = kernel_rows(table)
     if len(rows.networks) < 2:
         raise TableError(f"the table has {len(rows.networks)} networks with kernels", "profile networks: layerclock profile a.onnx b.onnx")

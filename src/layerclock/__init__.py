@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from layerclock.plugins import find_devices, load_evaluator, load_space, open_device
     from layerclock.predictors.evaluate import evaluate
     from layerclock.predictors.fitting import fit
+    from layerclock.predictors.kernelwise import fit_kernelwise
     from layerclock.predictors.portable import OnnxPredictor, load
+    from layerclock.predictors.portable_kernels import KernelPredictor, load_kernelwise
     from layerclock.profiler.campaign import profile
     from layerclock.search.loop import pareto_search
     from layerclock.search.objective import Objective, accuracy_objective, latency_objective
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "DeviceOptions": "interfaces",
     "Gene": "space",
+    "KernelPredictor": "predictors.portable_kernels",
     "LatencyTable": "datasets.table",
     "LayerclockError": "errors",
     "Objective": "search.objective",
@@ -37,9 +40,11 @@ _HOMES = {
     "evaluate": "predictors.evaluate",
     "find_devices": "plugins",
     "fit": "predictors.fitting",
+    "fit_kernelwise": "predictors.kernelwise",
     "latency_objective": "search.objective",
     "load": "predictors.portable",
     "load_evaluator": "plugins",
+    "load_kernelwise": "predictors.portable_kernels",
     "load_space": "plugins",
     "open_device": "plugins",
     "pareto_search": "search.loop",
@@ -50,6 +55,7 @@ _HOMES = {
 __all__ = [
     "DeviceOptions",
     "Gene",
+    "KernelPredictor",
     "LatencyTable",
     "LayerclockError",
     "Objective",
@@ -61,9 +67,11 @@ __all__ = [
     "evaluate",
     "find_devices",
     "fit",
+    "fit_kernelwise",
     "latency_objective",
     "load",
     "load_evaluator",
+    "load_kernelwise",
     "load_space",
     "open_device",
     "pareto_search",

@@ -21,6 +21,7 @@ from layerclock.predictors.portable_kernels import KernelPredictor, load_kernelw
 from layerclock.predictors.trees import fit_forest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from layerclock.datasets.table import LatencyTable
@@ -149,6 +150,7 @@ def test_what_cannot_be_fitted_or_compared_is_refused(
     other = replace(composite_table.target, device="fake:other")
     with pytest.raises(TargetMismatchError):
         evaluate_kernelwise(_for_target(predictor, other), composite_table)
+    assert evaluate_kernelwise(_for_target(predictor, other), composite_table, other_target=True).networks.networks > 0
     assert fake_table.space != composite_table.space
 
 
@@ -198,3 +200,20 @@ def genome_predictor(fake_table: LatencyTable) -> OnnxPredictor:
 @pytest.mark.parametrize(("name", "expected"), [("resnet50", "resnet"), ("vit_tiny", "vit"), ("dense", "dense"), ("50cents", "50cents")])
 def test_a_networks_family_is_told_by_its_name(name: str, expected: str) -> None:
     assert network_family(name) == expected
+
+
+def test_asking_needs_nothing_but_numpy_and_onnxruntime(
+    composite_table: LatencyTable, predictor: KernelPredictor, tmp_path: Path, run_python: Callable[[str], str]
+) -> None:
+    predictor.save(tmp_path / "k.onnx")
+    kernels = kernel_rows(composite_table).kernels[:3]
+    answer = run_python(f"""
+import sys
+for name in ("torch", "sklearn", "onnx", "pandas", "pyarrow", "openvino", "scipy", "pymoo", "safetensors", "click", "rich"):
+    sys.modules[name] = None
+import layerclock
+from layerclock.network import Kernel, TensorSpec
+predictor = layerclock.load_kernelwise({str(tmp_path / "k.onnx")!r})
+print(predictor.predict({kernels!r}).latency_ms)
+""")
+    assert float(answer) == pytest.approx(predictor.predict(kernels).latency_ms)

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 @click.option(
     "--role", type=click.Choice(["holdout", "profiled"]), default="holdout", show_default=True, help="Networks to hold it against."
 )
+@click.option("--other-target", is_flag=True, help="Hold it against another target's table, too.")
 @json_option
-def command(predictor_path: Path, table_path: Path, role: str, as_json: bool) -> None:
+def command(predictor_path: Path, table_path: Path, role: str, other_target: bool, as_json: bool) -> None:
     """Hold a predictor against measured networks that it never saw.
 
     A kernelwise one is held against networks that were profiled kernel by kernel, and --role says nothing.
@@ -32,10 +33,10 @@ def command(predictor_path: Path, table_path: Path, role: str, as_json: bool) ->
     from layerclock.predictors.portable import is_kernelwise, load
 
     if is_kernelwise(predictor_path):
-        _evaluate_kernelwise(predictor_path, table_path, as_json)
+        _evaluate_kernelwise(predictor_path, table_path, other_target, as_json)
         return
     predictor = load(predictor_path)
-    result = evaluate(predictor, read_table(table_path), role)
+    result = evaluate(predictor, read_table(table_path), role, other_target=other_target)
     if as_json:
         print_json({"predictor": str(predictor_path), "table": str(table_path), "role": role, **result.to_dict()})
         return
@@ -54,12 +55,12 @@ def _rows(result: Evaluation) -> list[tuple[str, str]]:
     ]
 
 
-def _evaluate_kernelwise(predictor_path: Path, table_path: Path, as_json: bool) -> None:
+def _evaluate_kernelwise(predictor_path: Path, table_path: Path, other_target: bool, as_json: bool) -> None:
     from layerclock.datasets.table import read_table
     from layerclock.predictors.evaluate_kernels import evaluate_kernelwise
     from layerclock.predictors.portable_kernels import load_kernelwise
 
-    result = evaluate_kernelwise(load_kernelwise(predictor_path), read_table(table_path))
+    result = evaluate_kernelwise(load_kernelwise(predictor_path), read_table(table_path), other_target=other_target)
     if as_json:
         print_json({"predictor": str(predictor_path), "table": str(table_path), **result.to_dict()})
         return
