@@ -29,13 +29,15 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["ANCHORS", "Executed", "SourceGraph"]
+__all__ = ["ANCHORS", "VIEWS", "Executed", "SourceGraph"]
 
 # Operators that a layer is about; the rest of a fused kernel follows from them.
 ANCHORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", "QLinearConv", "QLinearMatMul", "ConvInteger"})
 _BOOKKEEPING = frozenset({"int64", "int32", "bool"})
 # What only gives a tensor another name or shape: a runtime does it in no time, and it is no part of what a kernel computes.
-_VIEWS = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+VIEWS = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+# What makes indices out of numbers: real work, though its results are whole.
+_SEARCHES = frozenset({"ArgMax", "ArgMin", "TopK", "NonMaxSuppression", "NonZero"})
 _KEPT_ATTRIBUTES = ("kernel_shape", "strides", "group", "dilations", "axes", "axis", "mode", "perm")
 
 
@@ -154,7 +156,7 @@ class SourceGraph:
         for kernel in executed:
             for name in dict.fromkeys(filter(None, map(self.find, kernel.operators))):
                 # A view that a runtime puts behind an operator bears that operator's name, and does none of its work.
-                only_views = kernel.op in _VIEWS and self.nodes[name].op_type not in _VIEWS
+                only_views = kernel.op in VIEWS and self.nodes[name].op_type not in VIEWS
                 if name not in owner and not only_views:
                     owner[name] = kernel.name
                     claimed[kernel.name].append(name)
@@ -185,13 +187,15 @@ class SourceGraph:
                 before = self.producer.get(tensor, "")
                 # Where the runtime does not tell which tensors it keeps, fusion is taken to end at the layer's edge.
                 inside = tensor not in boundaries if boundaries else before.split("/")[0] == site
-                if before and before not in owner and inside and not self._is_bookkeeping(tensor):
+                if before and before not in owner and inside and not self.is_bookkeeping(before):
                     owner[before] = kernel
                     claimed[kernel].append(before)
                     pending.append(before)
 
     def is_bookkeeping(self, node: str) -> bool:
-        """Whether a node only makes constants, shapes or indices."""
+        """Whether a node only makes constants, shapes or indices, and computes nothing to get them."""
+        if self.nodes[node].op_type in ANCHORS or self.nodes[node].op_type in _SEARCHES:
+            return all(tensor in self._constants for tensor in self.nodes[node].output if tensor)
         return all(self._is_bookkeeping(tensor) for tensor in self.nodes[node].output if tensor)
 
     def _is_bookkeeping(self, tensor: str) -> bool:
@@ -220,7 +224,7 @@ class SourceGraph:
         inside = set(operators)
         read = [tensor for name in operators for tensor in self.nodes[name].input if tensor and self.producer.get(tensor) not in inside]
         constant = [tensor for tensor in read if tensor in self._constants]
-        made = list(self.nodes[operators[-1]].output) if operators else []
+        made = [tensor for tensor in self.nodes[operators[-1]].output if tensor] if operators else []
         attributes: tuple[tuple[str, AttributeValue], ...] = ()
         if operators:
             attributes = tuple(_attributes(self.nodes[self._anchor(operators)]))
@@ -247,7 +251,7 @@ class SourceGraph:
 
 def _computing(operators: list[str]) -> tuple[str, ...]:
     """The operators without views, unless there is nothing else."""
-    return tuple([op for op in operators if op not in _VIEWS] or operators)
+    return tuple([op for op in operators if op not in VIEWS] or operators)
 
 
 def _moved(kernel: Executed, by_name: Mapping[str, Executed], kernels: Mapping[str, Kernel]) -> tuple[TensorSpec, ...]:

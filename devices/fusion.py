@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from layerclock.devices.attribution import Executed, SourceGraph
+from layerclock.devices.attribution import VIEWS, Executed, SourceGraph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,17 +23,26 @@ def fused_kernels(source: SourceGraph, fusions: Mapping[str, tuple[str, str, str
     """The kernels of a model; ``fusions`` maps operators joined by ``+`` to kind, implementation and layout of their kernel."""
     whole = {tuple(operators.split("+")): what for operators, what in fusions.items()}
     beginnings = {operators[:length] for operators in whole for length in range(1, len(operators) + 1)}
+
+    def passed(name: str) -> bool:
+        """Whether it is a view that was never seen as a kernel: it takes no time, and what reads it reads what it shows."""
+        return source.nodes[name].op_type in VIEWS and (source.nodes[name].op_type,) not in whole
+
+    def readers(name: str) -> list[str]:
+        direct = source.readers.get(name, [])
+        return [one for reader in direct for one in (readers(reader) if passed(reader) else [reader])]
+
     taken: set[str] = set()
     executed = []
     for name in source.order:
-        if name in taken or source.is_bookkeeping(name):
+        if name in taken or source.is_bookkeeping(name) or passed(name):
             continue
         group, longest = [name], 1
         while True:
             kinds = tuple(source.nodes[one].op_type for one in group)
             if kinds in whole:
                 longest = len(group)
-            reading = {one for member in group for one in source.readers.get(member, ())} - taken - set(group)
+            reading = {one for member in group for one in readers(member)} - taken - set(group)
             following = sorted(reading, key=source.order.__getitem__)
             grown = next((one for one in following if (*kinds, source.nodes[one].op_type) in beginnings), None)
             if grown is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -90,9 +89,9 @@ def evaluate_kernelwise(predictor: KernelPredictor, table: LatencyTable, *, othe
     predicted = Predictions(columns[0], columns[1], columns[2], columns[3])
     measured_ms = rows.latency_us / 1e3
     combination = predictor.card.combination
-    own_us = np.array([combination.total_us(rows.times_us[kernels] / combination.lacking) for kernels in rows.networks])
+    own_us = np.array([combination.total_us(rows.times_us[kernels]) for kernels in rows.networks])
     own = Predictions(own_us / 1e3, own_us / 1e3, own_us / 1e3, np.ones(len(own_us)))
-    names = tuple(str(next(iter(json.loads(attributes).values()))) for attributes in rows.names)
+    names = tuple(_name(attributes) for attributes in rows.attributes)
     relative = predicted.latency_ms / measured_ms - 1
     families = np.array([network_family(name) for name in names])
     kernel_us = predictor.kernel_us(rows.kernels)
@@ -111,6 +110,11 @@ def evaluate_kernelwise(predictor: KernelPredictor, table: LatencyTable, *, othe
         predicted_ms=predicted.latency_ms,
         measured_ms=measured_ms,
     )
+
+
+def _name(attributes: Mapping[str, object]) -> str:
+    """A file's name, a composite's theme, or what else the network's first gene says."""
+    return str(attributes.get("model", attributes.get("theme", next(iter(attributes.values()), ""))))
 
 
 def _by_kernel_family(

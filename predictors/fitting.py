@@ -55,7 +55,7 @@ def conformal_half_width(relative_residuals: npt.NDArray[np.float64], noise_floo
     """
     count = len(relative_residuals)
     level = min(1.0, np.ceil((count + 1) * INTERVAL_LEVEL) / count)
-    return max(float(np.quantile(np.abs(relative_residuals), level, method="higher")), noise_floor)
+    return max(float(np.quantile(np.abs(relative_residuals), level, method="inverted_cdf")), noise_floor)
 
 
 def make_card(

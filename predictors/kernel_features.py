@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from layerclock.network import TensorSpec
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from layerclock.network import Kernel
 
-__all__ = ["FAMILIES", "Roofline", "Vocabulary", "describe", "family"]
+__all__ = ["FAMILIES", "Roofline", "Vocabulary", "describe", "family", "work"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -47,6 +49,8 @@ _CLAIMS: tuple[tuple[str, frozenset[str]], ...] = (
         }),
     ),
 )  # fmt: skip
+# Bytes of a number whose type is not known.
+_USUAL_WIDTH = 4
 # What only moves numbers; reorders, which the model does not know, among it.
 _MOVING = "movement"
 # Of convolutions, three kinds behave differently enough to be families of their own.
@@ -68,7 +72,7 @@ def family(kernel: Kernel) -> str:
 def _kind_of_convolution(kernel: Kernel) -> str:
     shape = _Shapes.of(kernel)
     if shape.groups > 1:
-        return "depthwise convolution" if shape.groups == shape.channels_in else "grouped convolution"
+        return "depthwise convolution" if shape.groups >= shape.channels_in else "grouped convolution"
     return "pointwise convolution" if shape.kernel == (1, 1) else "dense convolution"
 
 
@@ -93,9 +97,10 @@ class _Shapes:
         made = kernel.outputs[0].shape if kernel.outputs else ()
         attributes = dict(kernel.attributes)
         first = kernel.inputs[0].shape if kernel.inputs else read
-        planes = [_plane(first if len(first) == len(made) else read), _plane(made)]
+        on_map = any("Conv" in op or "Pool" in op for op in kernel.fused_ops)
+        planes = [_plane(shape, on_map) for shape in (first if len(first) == len(made) else read, made)]
         weights = max((spec.shape for spec in kernel.weights), key=prod, default=())
-        window = _pair(attributes.get("kernel_shape"), tuple(weights[2:4]) if len(weights) >= 4 else (1, 1))
+        window = _pair(attributes.get("kernel_shape"), tuple(weights[2:4]) if on_map and len(weights) >= 4 else (1, 1))
         return cls(
             *(planes[0][0], planes[1][0], *planes[0][1:], *planes[1][1:]),
             kernel=window,
@@ -105,9 +110,9 @@ class _Shapes:
         )
 
 
-def _plane(shape: Sequence[int]) -> tuple[int, int, int]:
-    """Channels, rows and columns: of a map [N, C, H, W], or of a matrix [..., rows, channels]."""
-    if len(shape) >= 4:
+def _plane(shape: Sequence[int], on_map: bool) -> tuple[int, int, int]:
+    """Channels, rows and columns: of a map [N, C, ..., W], or of a matrix [..., rows, channels]."""
+    if len(shape) >= 4 or (on_map and len(shape) == 3):
         return shape[1], prod(shape[2:-1]), shape[-1]
     return (shape[-1], prod(shape[:-1]), 1) if shape else (1, 1, 1)
 
@@ -133,14 +138,15 @@ class Roofline:
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The words of one device's kernels: operators, the runtime's own kinds and implementations, layouts, and how many kernels of
-    each family were seen. What is not among them is unknown to the predictor.
+    """The words of one device's kernels: operators, the runtime's own kinds and implementations, layouts, element types, and how
+    many kernels of each family were seen. What is not among them is unknown to the predictor.
     """
 
     operators: tuple[str, ...]
     kinds: tuple[str, ...]
     implementations: tuple[str, ...]
     layouts: tuple[str, ...]
+    dtypes: tuple[str, ...]
     families: Mapping[str, int]
 
     @classmethod
@@ -151,17 +157,19 @@ class Vocabulary:
             kinds=_words(kernel.op for kernel in kernels),
             implementations=_words(kernel.implementation for kernel in kernels),
             layouts=_words(kernel.layout for kernel in kernels),
+            dtypes=_words(spec.dtype for kernel in kernels for spec in kernel.outputs[:1]),
             families=dict(Counter(map(family, kernels))),
         )
 
     def knows(self, kernel: Kernel) -> bool:
-        """Whether kernels of this family, kind and implementation, and all of its operators, were seen, and its shapes are told."""
-        return (
+        """Whether kernels of this family, kind, implementation and type, and all its operators, were seen, and its sizes are told."""
+        told = bool(kernel.outputs) and bool(kernel.inputs or kernel.weights) and kernel.macs is not None
+        return told and (
             self.families.get(family(kernel), 0) > 0
             and kernel.op in self.kinds
             and kernel.implementation in self.implementations
             and set(kernel.fused_ops) <= set(self.operators)
-            and bool(kernel.outputs)
+            and kernel.outputs[0].dtype in self.dtypes
         )
 
 
@@ -191,7 +199,12 @@ def _work(kernel: Kernel) -> tuple[float, float]:
 
 
 def _bytes(kernel: Kernel) -> tuple[int, int, int]:
-    read, weights, made = (sum(spec.bytes for spec in specs) for specs in (kernel.inputs, kernel.weights, kernel.outputs))
+    """Read, constant and written, all tensors taken to be of the result's type: a table's row tells no other."""
+    try:
+        width = TensorSpec((1,), kernel.outputs[0].dtype).bytes if kernel.outputs else _USUAL_WIDTH
+    except KeyError:
+        width = _USUAL_WIDTH
+    read, weights, made = (width * sum(spec.elements for spec in specs) for specs in (kernel.inputs, kernel.weights, kernel.outputs))
     return read, weights, made
 
 

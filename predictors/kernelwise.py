@@ -34,6 +34,8 @@ __all__ = ["KernelRows", "errors_by_gene", "fit_kernelwise", "kernel_rows"]
 
 FloatArray = npt.NDArray[np.float64]
 
+# A kernel faster than the counters can tell still takes some time: half of the smallest that they tell.
+_SHORTEST_US = 0.5
 _FEWEST_NETWORKS = 20
 _FEWEST_KERNELS = 200
 # Where a target's caches are not told: sizes that are usual.
@@ -53,8 +55,7 @@ class KernelRows:
     networks: list[npt.NDArray[np.int64]]
     latency_us: FloatArray
     noise_floor: FloatArray
-    names: list[str]
-    genomes: list[tuple[int, ...]]
+    attributes: list[dict[str, object]]
 
     @property
     def groups(self) -> npt.NDArray[np.int64]:
@@ -71,21 +72,18 @@ def kernel_rows(table: LatencyTable) -> KernelRows:
     """The kernels of a table that took measurable time, and the networks all of whose kernels were measured."""
     rows = [row for row in table.level("kernel").to_pylist() if row["latency_us"] is not None]
     number_of = {row["key"]: number for number, row in enumerate(rows)}
-    networks, latency, noise, names, genomes = [], [], [], [], []
+    networks, latency, noise, attributes = [], [], [], []
     for row in table.level("network").to_pylist():
         keys = row["kernel_keys"] or []
         if row["latency_us"] is not None and keys and all(key in number_of for key in keys):
             networks.append(np.array([number_of[key] for key in keys], dtype=np.int64))
             latency.append(row["latency_us"])
             noise.append(row["noise_floor"])
-            names.append(row["attributes"])
-            genomes.append(tuple(row["genome"]))
+            attributes.append(json.loads(row["attributes"]))
     times = np.array([row["latency_us"] for row in rows], dtype=np.float64)
-    # A kernel faster than the counters can tell still takes some time: the shortest that was told.
-    shortest = float(times[times > 0].min()) if (times > 0).any() else 1.0
     return KernelRows(
-        [kernel_of(row) for row in rows], np.maximum(times, shortest), networks, np.array(latency, dtype=np.float64),
-        np.array(noise, dtype=np.float64), names, genomes,
+        [kernel_of(row) for row in rows], np.maximum(times, _SHORTEST_US), networks, np.array(latency, dtype=np.float64),
+        np.array(noise, dtype=np.float64), attributes,
     )  # fmt: skip
 
 
@@ -99,8 +97,8 @@ def caches_of(target: Target) -> tuple[float, ...]:
 def fit_kernelwise(table: LatencyTable) -> KernelPredictor:
     """Fit to the kernels of ``table``; from what space its networks come does not matter.
 
-    Intervals are conformal: the residuals of networks, predicted by regressors that saw none of their kernels, relative to
-    what the families of their kernels let expect (Papadopoulos et al. 2008, normalised conformal regression).
+    Intervals are conformal: the residuals of networks, each of whose kernels is predicted by regressors that did not see it, relative
+    to what the families of their kernels let expect (Papadopoulos et al. 2008, normalised conformal regression).
 
     Raises :class:`TableError` if the table has too few kernels or networks.
     """
@@ -113,13 +111,17 @@ def fit_kernelwise(table: LatencyTable) -> KernelPredictor:
         )
     caches = caches_of(table.target)
     unseen_us = left_out(rows.kernels, rows.times_us, rows.groups, caches)
+    if not (unseen_us > 0).all():
+        raise TableError("all kernels of the table were met in one and the same network", "profile networks of different kernels")
+    lacking = float(np.median([rows.times_us[kernels].sum() / unseen_us[kernels].sum() for kernels in rows.networks]))
+    unseen_us = unseen_us * lacking
     errors = _family_errors(rows, unseen_us)
-    combination = _combine(rows, unseen_us)
+    unknown_error = _UNKNOWN * max(errors.values())
+    combination = _combine(rows)
     scores = []
     for kernels, latency_us in zip(rows.networks, rows.latency_us, strict=True):
-        predicted = combination.total_us(unseen_us[kernels])
-        expected = float((unseen_us[kernels] * [errors[family(rows.kernels[one])] for one in kernels]).sum() / unseen_us[kernels].sum())
-        scores.append(abs(latency_us / predicted - 1) / expected)
+        expected = np.average([errors[family(rows.kernels[one])] for one in kernels], weights=unseen_us[kernels])
+        scores.append(abs(latency_us / combination.total_us(unseen_us[kernels]) - 1) / float(expected))
     level = min(1.0, np.ceil((len(scores) + 1) * INTERVAL_LEVEL) / len(scores))
     models = fit_models(rows.kernels, rows.times_us, caches)
     card = KernelCard(
@@ -129,9 +131,11 @@ def fit_kernelwise(table: LatencyTable) -> KernelPredictor:
         roofline=models.roofline,
         caches=models.caches,
         combination=combination,
-        family_errors=errors,
+        lacking=lacking,
+        family_errors={name: errors.get(name, unknown_error) for name in FAMILIES},
+        unknown_error=unknown_error,
         interval_level=INTERVAL_LEVEL,
-        interval_factor=float(np.quantile(scores, level, method="higher")),
+        interval_factor=float(np.quantile(scores, level, method="inverted_cdf")),
         noise_floor=float(np.nanmean(rows.noise_floor)),
         fitted_on_kernels=len(rows.kernels),
         fitted_on_networks=len(rows.networks),
@@ -143,24 +147,19 @@ def fit_kernelwise(table: LatencyTable) -> KernelPredictor:
 
 
 def _family_errors(rows: KernelRows, unseen_us: FloatArray) -> dict[str, float]:
-    """Mean relative error of each family's left-out kernels, weighted by their time; unknown families get a multiple of the worst."""
+    """Mean relative error of each family's left-out kernels, weighted by their time; of the families that were seen."""
     families = np.array([family(kernel) for kernel in rows.kernels])
     relative = np.abs(unseen_us / rows.times_us - 1)
-    errors = {
-        name: float(np.average(relative[families == name], weights=rows.times_us[families == name])) for name in set(families.tolist())
-    }
-    worst = max(errors.values())
-    return {name: errors.get(name, _UNKNOWN * worst) for name in FAMILIES}
+    weights = rows.times_us
+    return {name: float(np.average(relative[families == name], weights=weights[families == name])) for name in set(families.tolist())}
 
 
-def _combine(rows: KernelRows, unseen_us: FloatArray) -> Combination:
+def _combine(rows: KernelRows) -> Combination:
     measured = np.array([rows.times_us[kernels].sum() for kernels in rows.networks])
     counts = np.array([len(kernels) for kernels in rows.networks], dtype=np.float64)
     design = np.column_stack([np.ones(len(measured)), counts, measured]) / rows.latency_us[:, None]
     (constant_us, per_kernel_us, scale), _ = nnls(design, np.ones(len(design)))
-    # Regressors of logarithms sum to a little less than they were fitted to: what they lack on the whole is given back.
-    lacking = float(np.median([rows.times_us[kernels].sum() / unseen_us[kernels].sum() for kernels in rows.networks]))
-    return Combination(float(constant_us), float(per_kernel_us), float(scale), lacking)
+    return Combination(float(constant_us), float(per_kernel_us), float(scale))
 
 
 def _fusions(rows: KernelRows) -> dict[str, tuple[str, str, str]]:
@@ -186,7 +185,7 @@ def errors_by_gene(table: LatencyTable, gene: str) -> dict[str, float]:
         return {}
     unseen_us = left_out(rows.kernels, rows.times_us, rows.groups, caches_of(table.target), folds=_ROUGH_FOLDS, trees=_ROUGH_TREES)
     found: dict[str, list[float]] = {}
-    for kernels, attributes in zip(rows.networks, rows.names, strict=True):
+    for kernels, attributes in zip(rows.networks, rows.attributes, strict=True):
         error = float(np.abs(unseen_us[kernels] - rows.times_us[kernels]).sum() / rows.times_us[kernels].sum())
-        found.setdefault(str(json.loads(attributes)[gene]), []).append(error)
+        found.setdefault(str(attributes[gene]), []).append(error)
     return {choice: float(np.mean(errors)) for choice, errors in found.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,24 +34,25 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """From kernels' times to a network's: ``constant + per_kernel * number + scale * lacking * sum``, times in us."""
+    """From kernels' times to a network's: ``constant + per_kernel * number + scale * sum``, times in us."""
 
     constant_us: float
     per_kernel_us: float
     scale: float
-    lacking: float
 
     def total_us(self, kernels_us: FloatArray) -> float:
         """A network's time from those of its kernels, float64[K]."""
-        return self.constant_us + self.per_kernel_us * len(kernels_us) + self.scale * self.lacking * float(kernels_us.sum())
+        return self.constant_us + self.per_kernel_us * len(kernels_us) + self.scale * float(kernels_us.sum())
 
 
 @dataclass(frozen=True, slots=True)
 class KernelCard:
     """What a kernel-wise predictor's file says of itself.
 
-    ``family_errors`` are the mean relative errors on kernels that were left out of the fit; a network's interval is its prediction
-    plus and minus ``interval_factor`` times its kernels' mean error, weighted by time, and holds ``interval_level`` of networks.
+    ``family_errors`` are the mean relative errors on kernels that were left out of the fit, and ``unknown_error`` is what kernels count
+    for of which nothing is known; a network's interval is its prediction plus and minus ``interval_factor`` times its kernels' mean
+    error, weighted by time, and holds ``interval_level`` of networks. ``lacking`` is what regressors of logarithms lack on the whole:
+    every kernel's time is multiplied by it.
     ``fusions`` maps operators joined by ``+`` to the kind, implementation and layout of the kernel that they were fused to.
     """
 
@@ -60,7 +62,9 @@ class KernelCard:
     roofline: Roofline
     caches: tuple[float, ...]
     combination: Combination
+    lacking: float
     family_errors: Mapping[str, float]
+    unknown_error: float
     interval_level: float
     interval_factor: float
     noise_floor: float
@@ -81,14 +85,25 @@ class KernelCard:
         if fields.pop("format") != _FORMAT or fields.pop("unit") != "us" or tuple(fields.pop("families")) != FAMILIES:
             raise ValueError("written by a version that this one does not know")
         words = fields["words"]
-        named = {name: tuple(words[name]) for name in ("operators", "kinds", "implementations", "layouts")}
+        named = {name: tuple(map(str, words[name])) for name in ("operators", "kinds", "implementations", "layouts", "dtypes")}
         fields["words"] = Vocabulary(**named, families={str(name): int(count) for name, count in words["families"].items()})
         fields["target"] = Target.from_json(json.dumps(fields["target"]))
-        fields["roofline"] = Roofline(**fields["roofline"])
-        fields["combination"] = Combination(**fields["combination"])
-        fields["caches"] = tuple(map(float, fields["caches"]))
-        fields["fusions"] = {operators: tuple(map(str, what)) for operators, what in fields["fusions"].items()}
+        fields["roofline"] = Roofline(**{name: _number(value, above=0.0) for name, value in fields["roofline"].items()})
+        fields["combination"] = Combination(**{name: _number(value) for name, value in fields["combination"].items()})
+        fields["caches"] = tuple(_number(size, above=0.0) for size in fields["caches"])
+        fields["family_errors"] = {name: _number(fields["family_errors"][name]) for name in FAMILIES}
+        fields["fusions"] = {operators: (str(kind), str(one), str(layout)) for operators, (kind, one, layout) in fields["fusions"].items()}
+        for name in ("lacking", "unknown_error", "interval_level", "interval_factor"):
+            fields[name] = _number(fields[name])
+        fields["noise_floor"] = float(fields["noise_floor"])
         return cls(**fields)
+
+
+def _number(value: object, above: float = -1e-12) -> float:
+    """A finite number that is not below zero, or above a bound; raises ``ValueError`` for anything else."""
+    if not isinstance(value, int | float) or not above < value < inf:
+        raise ValueError(f"{value!r} is no possible number")
+    return float(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +138,7 @@ class KernelPredictor:
             raise PredictorError(f"{source} is no kernel-wise predictor", "layerclock fit --kind kernelwise makes one")
         try:
             self.card = KernelCard.from_json(written)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise PredictorError(f"{source} has damaged metadata: {error}", "fit the predictor again") from error
 
     @property
@@ -143,7 +158,10 @@ class KernelPredictor:
         except Exception as error:  # the binding raises classes of its own that share no public base
             first = str(error).strip().splitlines()[0]
             raise PredictorError(f"the predictor cannot be computed: {first}", "its file is damaged: fit it again") from error
-        return np.asarray(times, dtype=np.float64)
+        found: FloatArray = np.asarray(times, dtype=np.float64) * card.lacking
+        if found.shape != (len(kernels),) or not np.isfinite(found).all():
+            raise PredictorError(f"the predictor answers {found.shape} for {len(kernels)} kernels, or no numbers", "fit it again")
+        return found
 
     def predict(self, kernels: Sequence[Kernel]) -> KernelPrediction:
         """Latency of the network that a runtime executes as these kernels (``Session.kernels()``).
@@ -155,8 +173,9 @@ class KernelPredictor:
         card = self.card
         times = self.kernel_us(kernels)
         known = np.array([card.words.knows(kernel) for kernel in kernels])
-        worst = max(card.family_errors.values())
-        errors = np.array([card.family_errors[family(kernel)] if told else worst for kernel, told in zip(kernels, known, strict=True)])
+        errors = np.array(
+            [card.family_errors[family(kernel)] if told else card.unknown_error for kernel, told in zip(kernels, known, strict=True)]
+        )
         total_ms = card.combination.total_us(times) / 1e3
         reach = max(card.interval_factor * float(errors @ times / times.sum()), card.noise_floor)
         coverage = float(times[known].sum() / times.sum())
@@ -167,7 +186,7 @@ class KernelPredictor:
         import onnx
 
         old = self.card.combination
-        combination = Combination(old.constant_us * factor, old.per_kernel_us * factor, old.scale * factor, old.lacking)
+        combination = Combination(old.constant_us * factor, old.per_kernel_us * factor, old.scale * factor)
         model = onnx.load_model_from_string(self.model)
         onnx.helper.set_model_props(model, {METADATA_KEY: replace(self.card, combination=combination).to_json()})
         return KernelPredictor(model.SerializeToString())

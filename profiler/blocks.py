@@ -29,7 +29,7 @@ def _stride(draft: Draft, x: Tensor) -> int:
 
 def _dense(draft: Draft, x: Tensor) -> Tensor:
     sizes = [(3, 3)] * 6 + [(5, 5), (7, 7), (1, 3), (3, 1), (1, 7), (7, 1), (2, 2)]
-    size = sizes[draft.pick(*range(len(sizes)))]
+    size = sizes[draft.pick(*range(len(sizes)))] if min(x.shape[2:]) >= 4 else (3, 3)
     dilation = 2 if size == (3, 3) and draft.chance(0.1) else 1
     out = x.shape[1] if draft.chance(0.4) else draft.width(high=max(16, min(384, 3_000_000 // (x.shape[1] * prod(size)))))
     y = conv(draft, x, out, size, _stride(draft, x), dilation=dilation, bias=draft.chance(0.9))
@@ -122,7 +122,7 @@ def _branches(draft: Draft, x: Tensor) -> Tensor:
 def _shuffle(draft: Draft, x: Tensor) -> Tensor:
     channels, height, width = x.shape[1:]
     half = max(8, channels // 2)
-    if channels % 2 or draft.chance(0.3):
+    if channels % 2 or channels < 2 * half or draft.chance(0.3):
         x = activation(draft, conv(draft, x, 2 * half))
     left = draft.add("Split", [x, draft.constant([half, x.shape[1] - half])], (1, half, height, width), outputs=2, axis=1)
     right = Tensor(f"{left.name}.1", (1, x.shape[1] - half, height, width))
@@ -140,7 +140,8 @@ def _shuffle(draft: Draft, x: Tensor) -> Tensor:
 
 def _pool(draft: Draft, x: Tensor) -> Tensor:
     y = activation(draft, conv(draft, x, draft.width(high=256)))
-    size, stride = draft.pick(2, 3, 3, 5), 2 if min(y.shape[2:]) >= 14 and draft.chance(0.6) else 1
+    size = draft.pick(2, 3, 3, 5) if min(y.shape[2:]) >= 4 else 3
+    stride = 2 if min(y.shape[2:]) >= 14 and draft.chance(0.6) else 1
     pad = (size - 1) // 2
     sides = [(side + 2 * pad - size) // stride + 1 for side in y.shape[2:]]
     op = "MaxPool" if draft.chance(0.6) else "AveragePool"

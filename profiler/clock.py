@@ -37,7 +37,7 @@ _LONGEST_WARM_UP = 50
 _WARM_UP_NS = 2_000_000_000
 
 # For a quiet moment the runs of one kind wait, together, this many times their own length, within bounds.
-_PATIENCE, _PATIENCE_NS = 2.0, (100_000_000, 500_000_000)
+_PATIENCE, _PATIENCE_NS = 0.5, (30_000_000, 100_000_000)
 _PAUSE_S = 0.0005
 # The same in words, for the table.
 PACING = f"runs wait for a quiet moment up to {_PATIENCE:g} times their own length, at least {_PATIENCE_NS[0] / 1e6:g} ms a round"

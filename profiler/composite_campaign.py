@@ -42,6 +42,7 @@ def profile_composites(
     seed: int = 0,
     limit_s: float = 60.0,
     affinity: tuple[int, ...] = (),
+    retry_failed: bool = False,
     errors: Callable[[LatencyTable], Mapping[str, float]] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> LatencyTable:
@@ -55,6 +56,8 @@ def profile_composites(
     """
     if not budget_s > 0:
         raise ArgumentError(f"budget_s={budget_s} leaves no time", "budget_s above 0")
+    if device.target.batch != 1:
+        raise ArgumentError(f"composites are networks of batch 1, not {device.target.batch}", "leave --batch at 1")
     begin = monotonic()
     space = CompositeSpace()
     store = CampaignFolder(Path(folder))
@@ -64,29 +67,33 @@ def profile_composites(
     spent_before_s = store.done().spent_s if present else 0.0
     measured, measured_s, table = 0, 0.0, None
     shares = np.full(len(THEMES), 1 / len(THEMES))
-    while True:
+
+    def affordable() -> int:
         left_s = budget_s - spent_before_s - (monotonic() - begin)
-        each_s = measured_s / measured if measured else _USUAL_S
-        affordable = max(0, int(left_s / each_s))
+        return max(0, int(left_s / (measured_s / measured if measured else _USUAL_S)))
+
+    while True:
         if not chosen:
-            more = [theme for theme in range(len(THEMES)) for _ in range(_FIRST_OF_A_THEME)][: max(1, affordable)]
+            more = [theme for theme in range(len(THEMES)) for _ in range(_FIRST_OF_A_THEME)][: max(1, affordable())]
         elif table is None:
             more = []  # an interrupted wave is finished first
+        elif affordable():
+            if errors is not None:
+                shares = _shares(errors(table))
+            more = generator.choice(len(THEMES), size=min(_WAVE, affordable()), p=shares).tolist()
         else:
-            more = generator.choice(len(THEMES), size=min(_WAVE, affordable), p=shares).tolist()
-        if table is not None and not more:
             return table
         for theme in more:
-            chosen.append((theme, sum(one == theme for one, _ in chosen)))
+            used = sum(one == theme for one, _ in chosen)
+            if used < space.seeds:
+                chosen.append((theme, used))
         start = monotonic()
         plan = Plan(np.array(chosen, dtype=np.int64), np.zeros((0, 2), dtype=np.int64))
         table = profile(
             device, space, folder, networks=len(chosen), rounds=_ROUNDS, runs=runs, plan=plan, limit_s=limit_s, affinity=affinity,
-            export=space.export, progress=progress,
+            retry_failed=retry_failed and table is None, export=space.export, progress=progress,
         )  # fmt: skip
         measured, measured_s = measured + len(more), measured_s + monotonic() - start
-        if errors is not None:
-            shares = _shares(errors(table))
 
 
 def _shares(errors: Mapping[str, float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -6,6 +6,7 @@ import uuid
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import ceil
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ __all__ = ["Limits", "Progress", "Sitting"]
 # Of the time limit, repeating runs may take this share: the rest is for a network's slowest moments.
 _REPEATING_SHARE = 0.5
 # A network is run at most this many times as often as was asked for, where runs are disturbed.
-_MOST_REPEATS = 6
+_MOST_REPEATS = 2
 # Worker processes at once; a longer plan is measured in waves. They may take this share of the memory at hand, and need
 # about this many times what they hold right after loading.
 _LOADED_AT_ONCE = 200
@@ -98,17 +99,25 @@ class Sitting:
         self._noise = self._seen.noise()
 
     def measure(self) -> None:
-        """Measure all that is missing, in waves of networks that fit into memory."""
-        queue = [number for number in self._record.loading_order() if self._is_missing(number)]
-        while queue and monotonic() < self._end:
-            workers, queue = self._load_wave(queue)
-            left_s = self._end - monotonic()
-            end = self._end if left_s == float("inf") else monotonic() + left_s * len(workers) / max(1, len(workers) + len(queue))
-            try:
-                self._measure_wave(workers, end)
-            finally:
-                for worker in workers.values():
-                    worker.close()
+        """Measure all that is missing, in waves of networks that fit into memory.
+
+        Where there are several waves, each is measured in two sittings, with the others between: the machine is another one after
+        some minutes, and no wave shall have its good ones, or its bad ones, alone.
+        """
+        for share in (0.5, 1.0):
+            queue = [number for number in self._record.loading_order() if self._is_missing(number)]
+            several = False
+            while queue and monotonic() < self._end:
+                workers, queue = self._load_wave(queue)
+                several = several or bool(queue)
+                part = share if several else 1.0
+                left_s = (self._end - monotonic()) * part
+                end = self._end if left_s == float("inf") else monotonic() + left_s * len(workers) / max(1, len(workers) + len(queue))
+                try:
+                    self._measure_wave(workers, end, part)
+                finally:
+                    for worker in workers.values():
+                        worker.close()
 
     def _is_missing(self, number: int) -> bool:
         if number in self._failed:
@@ -181,8 +190,8 @@ class Sitting:
                 return
             worker = None
 
-    def _measure_wave(self, workers: dict[int, Worker], end: float) -> None:
-        rounds = self._limits.rounds if self._limits.budget_s is None else _MOST_ROUNDS
+    def _measure_wave(self, workers: dict[int, Worker], end: float, part: float) -> None:
+        rounds = ceil(self._limits.rounds * part) if self._limits.budget_s is None else _MOST_ROUNDS
         fixed = sum(self._lacks(number, one) for number in workers for one in range(rounds)) if self._limits.budget_s is None else 0
         done, begin = 0, monotonic()
         self._watch_rest(workers)

@@ -91,7 +91,7 @@ def windows(draft: Draft, x: Tensor) -> Tensor:
         return channels_last(draft, x)
     y = draft.add("Transpose", [x], (1, height, width, channels), perm=[0, 2, 3, 1])
     if draft.chance(0.6):
-        shift = draft.pick(1, 3)
+        shift = draft.pick(1, 3) if height > 3 else 1
         parts = [
             draft.add("Slice", [y, *(draft.constant([one]) for one in (start, end, 1))], (1, end - start, width, channels))
             for start, end in ((shift, height), (0, shift))

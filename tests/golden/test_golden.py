@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from layerclock.datasets.kernels import kernel_of
 from layerclock.datasets.table import read_table
 from layerclock.predictors.portable import load
+from layerclock.predictors.portable_kernels import load_kernelwise
 
 HERE = Path(__file__).parent
 
@@ -44,3 +46,13 @@ def test_a_predictor_of_format_1_answers_as_it_did() -> None:
     predictions = predictor.predict(expected["genomes"])
     for name in ("latency_ms", "lower_ms", "upper_ms", "coverage"):
         assert getattr(predictions, name).tolist() == pytest.approx(expected[name], rel=1e-6), name
+
+
+def test_a_kernelwise_predictor_of_format_1_answers_as_it_did() -> None:
+    expected = json.loads((HERE / "kernelwise-format-1.json").read_text())
+    predictor = load_kernelwise(HERE / "kernelwise-format-1.onnx")
+    assert _as_json(json.loads(predictor.card.to_json())) == expected["card"]
+    prediction = predictor.predict([kernel_of(row) for row in expected["kernels"]])
+    assert prediction.kernel_us.tolist() == pytest.approx(expected["kernel_us"], rel=1e-5)
+    for name in ("latency_ms", "lower_ms", "upper_ms", "coverage"):
+        assert getattr(prediction, name) == pytest.approx(expected[name], rel=1e-5), name

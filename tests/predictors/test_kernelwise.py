@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from layerclock.target import Target
 
 MAP = TensorSpec((1, 16, 14, 14))
+_NUMBERS = ("launch_us", "macs_per_us", "scale", "lacking", "unknown_error", "interval_factor")
 
 
 def _convolution(groups: int = 1, kernel: int = 3, ops: tuple[str, ...] = ("Conv",)) -> Kernel:
@@ -50,6 +52,7 @@ def predictor(composite_table: LatencyTable) -> KernelPredictor:
         (_convolution(groups=4), "grouped convolution"),
         (Kernel("k", "Gemm", "s", ("MatMul", "Add")), "product"),
         (Kernel("k", "Subgraph", "s", ("Sigmoid", "Mul")), "elementwise"),
+        (Kernel("k", "Conv", "s", ("Conv",), (TensorSpec((1, 32, 100)),), attributes=(("group", 32),)), "depthwise convolution"),
         (Kernel("k", "ReorderInput", "s"), "movement"),
         (Kernel("k", "Wonder", "s", ("Wonder",)), "movement"),
     ],
@@ -99,7 +102,7 @@ def test_trees_in_the_file_are_those_that_were_fitted() -> None:
 def test_the_file_computes_what_the_fitted_regressors_do(composite_table: LatencyTable, predictor: KernelPredictor) -> None:
     rows = kernel_rows(composite_table)
     models = fit_models(rows.kernels, rows.times_us, caches_of(composite_table.target))
-    assert predictor.kernel_us(rows.kernels) == pytest.approx(models.predict_us(rows.kernels), rel=1e-4)
+    assert predictor.kernel_us(rows.kernels) == pytest.approx(models.predict_us(rows.kernels) * predictor.card.lacking, rel=1e-4)
     assert predictor.kernel_us([]).shape == (0,)
     one = [rows.kernels[0]]
     assert predictor.kernel_us(one)[0] == pytest.approx(predictor.kernel_us(rows.kernels)[0], rel=1e-6)
@@ -183,7 +186,11 @@ def test_damaged_and_hostile_files_are_refused(tmp_path: Path, predictor: Kernel
     assert not is_kernelwise(tmp_path / "genomes.onnx")
     with pytest.raises(PredictorError, match="no kernel-wise predictor"):
         load_kernelwise(tmp_path / "genomes.onnx")
-    for text in ("{}", "[]", "null", '{"format": 99}', predictor.card.to_json().replace('"launch_us"', '"lunch_us"')):
+    whole = predictor.card.to_json()
+    families = re.sub(r'"family_errors": \{[^}]*\}', '"family_errors": {}', whole)
+    numbers = [re.sub(rf'"{name}": [-0-9.e]+', f'"{name}": {value}', whole) for name in _NUMBERS for value in ("-1.0", "1e999", '"1"')]
+    assert len({whole, families, *numbers}) == 2 + len(numbers)
+    for text in ("{}", "[]", "null", '{"format": 99}', "[" * 100_000, whole.replace('"launch_us"', '"lunch_us"'), families, *numbers):
         model = onnx.load_model_from_string(predictor.model)
         onnx.helper.set_model_props(model, {METADATA_KEY: text})
         with pytest.raises(PredictorError, match="damaged metadata"):

@@ -71,8 +71,10 @@ def command(
     """
     if [bool(models), bool(space_name), composites].count(True) != 1:
         raise click.UsageError("give one of --space, --composites and at least one MODEL.onnx")
-    if not space_name:
-        _refuse_plan_options()
+    if models:
+        _refuse(_NOT_FOR_MODELS, "given models: they are measured as they are")
+    if composites:
+        _refuse(_NOT_FOR_COMPOSITES, "composites: --budget says how many are measured")
     if folder is None and not models:
         raise click.UsageError("-o names the folder of the campaign, for example -o runs/x")
     folder = folder or Path("runs") / models[0].stem
@@ -89,7 +91,7 @@ def command(
                 progress=tell,
             )  # fmt: skip
         elif composites:
-            table = _profile_composites(device, folder, budget_s or 900.0, runs or 6, seed, limit_s, affinity, tell)
+            table = _profile_composites(device, folder, budget_s or 900.0, runs or 6, seed, limit_s, affinity, retry_failed, tell)
         else:
             from layerclock.profiler.files import profile_files
 
@@ -112,7 +114,7 @@ def command(
 
 
 def _profile_composites(
-    device: Device, folder: Path, budget_s: float, runs: int, seed: int, limit_s: float, affinity: tuple[int, ...],
+    device: Device, folder: Path, budget_s: float, runs: int, seed: int, limit_s: float, affinity: tuple[int, ...], retry_failed: bool,
     tell: Callable[[Progress], None],
 ) -> LatencyTable:  # fmt: skip
     from layerclock.predictors.kernelwise import errors_by_gene
@@ -122,16 +124,22 @@ def _profile_composites(
         return errors_by_gene(table, "theme")
 
     return profile_composites(
-        device, folder, budget_s=budget_s, runs=runs, seed=seed, limit_s=limit_s, affinity=affinity, errors=errors, progress=tell
-    )
+        device, folder, budget_s=budget_s, runs=runs, seed=seed, limit_s=limit_s, affinity=affinity, retry_failed=retry_failed,
+        errors=errors, progress=tell,
+    )  # fmt: skip
 
 
-def _refuse_plan_options() -> None:
-    """What chooses sub-networks of a space has no meaning for other networks. Raises a usage error."""
+# Options that say nothing about given models, or about composites.
+_NOT_FOR_MODELS = ("networks", "holdout", "seed")
+_NOT_FOR_COMPOSITES = ("networks", "holdout", "rounds", "shapes", "depth")
+
+
+def _refuse(names: tuple[str, ...], what: str) -> None:
+    """Raise a usage error for an option that was given and says nothing here."""
     context = click.get_current_context()
-    for name in ("networks", "holdout"):
+    for name in names:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{name} chooses sub-networks of a --space; given models and composites have no such choice")
+            raise click.UsageError(f"--{name.removesuffix('s') if name == 'shapes' else name} says nothing about {what}")
 
 
 def _announced(space: SearchSpace, networks: int, holdout: int, seed: int, quiet: bool) -> Plan | None:
