@@ -10,9 +10,8 @@ where the slowdowns are the mean logarithm of the reference workload's slowdown 
 nothing more, and its mean over the visit (the runs of one network in one round), which tells of what else goes on then. The
 exposures, the same for all networks, are fitted by quantile regression with an intercept for each (Koenker 2004,
 *Quantile regression for longitudinal data*): a quantile below the median, since what goes unnoticed only makes runs longer.
-It settles how the networks compare. Held-out
-networks take part: it is the machine that is learnt here, not the networks. The level, common to all, is that of the undisturbed runs: the median over the networks
-of what those alone say.
+It settles how the networks compare. Held-out networks take part: it is the machine that is learnt here, not the networks. The
+level, common to all, is that of the undisturbed runs: the median over the networks of what those alone say.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ def _with_visits(timing: Timing, slow: FloatArray) -> FloatArray:
 
 def _exposures(log_times: list[FloatArray], slowdowns: list[FloatArray]) -> FloatArray:
     """Quantile regression by iteratively reweighted least squares, float64[2]; together never below zero."""
-    exposures = np.zeros(2)
+    exposures: FloatArray = np.zeros(2)
     for _ in range(_PASSES):
         above, below = np.zeros(2), _RIDGE * np.eye(2)
         for times, slow in zip(log_times, slowdowns, strict=True):
@@ -83,7 +82,8 @@ def _exposures(log_times: list[FloatArray], slowdowns: list[FloatArray]) -> Floa
             centred = slow - np.average(slow, axis=0, weights=weights)
             above += (weights * (times - np.average(times, weights=weights))) @ centred
             below += (centred * weights[:, None]).T @ centred
-        before, exposures = exposures, np.linalg.solve(below, above)
+        before = exposures
+        exposures = np.asarray(np.linalg.solve(below, above), dtype=np.float64)
         if exposures.sum() < 0:
             exposures = np.zeros(2)
         if np.abs(exposures - before).max() < _CLOSE:

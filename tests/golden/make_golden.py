@@ -2,7 +2,8 @@
 
 ``table-schema-1``: one row of each level and role of a campaign on ``fake:cpu``, and a failed network; as Parquet, and the
 same content as JSON that no code of this project reads back. ``predictor-format-1``: a layer-wise predictor, and what it
-answered; ``kernelwise-format-1``: the same of a kernel-wise one. A new schema or format gets files of its own: add them here, keep the old ones.
+answered; ``kernelwise-format-1``: the same of a kernel-wise one. A new schema or format gets files of its own: add
+them here, keep the old ones.
 
     LAYERCLOCK_CACHE=FOLDER python tests/golden/make_golden.py
 """
