@@ -26,12 +26,12 @@ COMBINATIONS = tuple("/".join(parts) for parts in itertools.product(("onnxruntim
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="20 profiled, 30 unseen, two rounds")
+    parser.add_argument("--quick", action="store_true", help="20 profiled, 30 unseen, four rounds")
     parser.add_argument("--only", choices=COMBINATIONS, action="append", help="this combination only; may be repeated")
     parser.add_argument("--rounds", type=int, help="over all networks, instead of the usual number")
     parser.add_argument("--output", type=Path, help="keep the campaigns here (and go on with them)")
     arguments = parser.parse_args()
-    networks, holdout, rounds = (20, 30, 2) if arguments.quick else (40, 100, 4)
+    networks, holdout, rounds = (20, 30, 4) if arguments.quick else (40, 100, 10)
     rounds = arguments.rounds or rounds
     figures: dict[str, float] = {}
     targets: dict[str, tuple[str, float]] = {}

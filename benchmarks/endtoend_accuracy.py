@@ -38,7 +38,7 @@ THEIR_LATENCY_TAU = (0.93, 0.98)
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="20 and 50 samples, 60 networks measured in two rounds, one draw")
+    parser.add_argument("--quick", action="store_true", help="20 and 50 samples, 60 networks measured in four rounds, one draw")
     parser.add_argument("--output", type=Path, help="keep the campaign here (and go on with it)")
     arguments = parser.parse_args()
     samples = SAMPLES[:2] if arguments.quick else SAMPLES
@@ -56,7 +56,7 @@ def main() -> int:
         print("LAYERCLOCK_DATA is not set: accuracies are left out", file=sys.stderr)
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.output or Path(temporary)
-        holdout, rounds = (60, 2) if arguments.quick else (420, 3)
+        holdout, rounds = (60, 4) if arguments.quick else (420, 6)
         table = lc.profile(lc.open_device("onnxruntime:cpu"), space, folder, networks=14, holdout=holdout, rounds=rounds, progress=tell)
     truth = table.networks("holdout")
     figures["latency_noise_floor_percent"] = 100 * float(np.nanmean(truth.noise_floor))

@@ -86,7 +86,7 @@ def main() -> int:
 
 
 def _campaigns(device: Device, paths: list[Path], folder: Path, budget_s: float) -> tuple[LatencyTable, LatencyTable, float]:
-    """Composites and published networks in turns: half the budget, two rounds of the others, the other half, two more."""
+    """Composites and published networks in turns: half the budget, four rounds of the others, the other half, four more."""
 
     def errors(table: LatencyTable) -> dict[str, float]:
         return errors_by_gene(table, "theme")
@@ -100,7 +100,7 @@ def _campaigns(device: Device, paths: list[Path], folder: Path, budget_s: float)
             device, composites.path, budget_s=known_s + budget_s * part / 2 - spent_s, errors=errors, seed=part, progress=tell
         )
         spent_s += monotonic() - start
-        truth = profile_files(device, paths, folder / "published", rounds=2 * part, runs=8, progress=tell)
+        truth = profile_files(device, paths, folder / "published", rounds=4 * part, runs=6, progress=tell)
     return own, truth, spent_s
 
 

@@ -27,12 +27,12 @@ DEVICES = ("onnxruntime:cpu", "openvino:CPU")
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="20 profiled, 20 held out, 3 rounds")
+    parser.add_argument("--quick", action="store_true", help="20 profiled, 20 held out, 4 rounds")
     parser.add_argument("--space", default="ofa-mobilenetv3")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="keep the campaigns here (and go on with them)")
     arguments = parser.parse_args()
-    networks, holdout, rounds = (20, 20, 3) if arguments.quick else (40, 200, 4)
+    networks, holdout, rounds = (20, 20, 4) if arguments.quick else (40, 200, 8)
     space = lc.load_space(arguments.space)
     figures: dict[str, float] = {}
     targets: dict[str, tuple[str, float]] = {}

@@ -29,7 +29,7 @@ DEVICES = ("onnxruntime:cpu", "openvino:CPU")
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="three rounds instead of six")
+    parser.add_argument("--quick", action="store_true", help="four rounds instead of ten")
     quick = parser.parse_args().quick
     space = lc.load_space("ofa-mobilenetv3")
     index = lc.SiteIndex.of(space)
@@ -42,7 +42,7 @@ def main() -> int:
                 with _busy(busy):
                     tables.append(
                         lc.profile(
-                            lc.open_device(name), space, Path(folder) / str(busy), networks=20, rounds=3 if quick else 6, progress=tell
+                            lc.open_device(name), space, Path(folder) / str(busy), networks=20, rounds=4 if quick else 10, progress=tell
                         )
                     )
         sums, medians, undisturbed = zip(*(_estimates(table, index) for table in tables), strict=True)

@@ -36,7 +36,7 @@ def profile(
     *,
     networks: int = 40,
     holdout: int = 0,
-    rounds: int = 4,
+    rounds: int = 8,
     runs: int = 8,
     budget_s: float | None = None,
     seed: int = 0,
@@ -52,8 +52,8 @@ def profile(
     ``networks`` are profiled kernel by kernel, ``holdout`` others are only timed end to end, in the same rounds, as the
     truth that predictors are judged by; ``plan`` names the networks instead, to measure the ones that a search found.
 
-    In each round every network is warmed up until it is steady and then run until ``runs`` runs were undisturbed (six
-    times as many at most), plainly and with counters. Without a budget there are ``rounds`` rounds. With ``budget_s``
+    In each round every network is warmed up until it is steady and then run until ``runs`` runs were undisturbed (twice
+    as many at most), plainly and with counters. Without a budget there are ``rounds`` rounds. With ``budget_s``
     seconds, export included and summed over interrupted sittings, there are as many as fit, and fewer if the interval of
     every layer is narrow before; networks for which there is no time are left out, those that cover the layers last.
 

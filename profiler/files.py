@@ -70,7 +70,7 @@ def profile_files(
     *,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     depth: int = 2,
-    rounds: int = 6,
+    rounds: int = 8,
     runs: int = 10,
     budget_s: float | None = None,
     limit_s: float = 60.0,

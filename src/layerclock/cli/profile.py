@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @click.option("--networks", default=40, show_default=True, help="Sub-networks to profile kernel by kernel.")
 @click.option("--holdout", default=10, show_default=True, help="Further sub-networks, timed end to end only: the truth for `evaluate`.")
 @click.option("--budget", "budget_s", type=Duration(), help="Measure until every layer is steady or this time is spent: 90s, 10m, 1h.")
-@click.option("--rounds", type=click.IntRange(min=2), help="Rounds over all networks, without a budget.  [default: 4; models: 6]")
+@click.option("--rounds", type=click.IntRange(min=2), help="Rounds over all networks, without a budget.  [default: 8]")
 @click.option("--runs", type=click.IntRange(min=1), help="Undisturbed runs of each network in a round.  [default: 8; models: 10]")
 @click.option("--threads", default=1, show_default=True, help="Threads of the runtime.")
 @click.option("--batch", default=1, show_default=True, help="Batch of the networks.")
@@ -86,7 +86,7 @@ def command(
             from layerclock.profiler.campaign import profile  # after the names are known to be right
 
             table = profile(
-                device, space, folder, networks=networks, holdout=holdout, rounds=rounds or 4, runs=runs or 8, budget_s=budget_s, seed=seed,
+                device, space, folder, networks=networks, holdout=holdout, rounds=rounds or 8, runs=runs or 8, budget_s=budget_s, seed=seed,
                 plan=_announced(space, networks, holdout, seed, quiet), limit_s=limit_s, affinity=affinity, retry_failed=retry_failed,
                 progress=tell,
             )  # fmt: skip
@@ -96,7 +96,7 @@ def command(
             from layerclock.profiler.files import profile_files
 
             table = profile_files(
-                device, models, folder, shapes=dict(shapes), depth=depth, rounds=rounds or 6, runs=runs or 10, budget_s=budget_s,
+                device, models, folder, shapes=dict(shapes), depth=depth, rounds=rounds or 8, runs=runs or 10, budget_s=budget_s,
                 limit_s=limit_s, affinity=affinity, retry_failed=retry_failed, progress=tell,
             )  # fmt: skip
     path = folder / "table.parquet"

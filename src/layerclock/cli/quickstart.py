@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from layerclock.search.supernet.evaluator import SupernetEvaluator
 
 _DEVICES = ("onnxruntime:cpu", "openvino:CPU")
-_PROFILED, _HOLDOUT, _ROUNDS, _RUNS = 20, 16, 4, 8
+_PROFILED, _HOLDOUT, _ROUNDS, _RUNS = 20, 16, 6, 8
 # What takes long on a slow or busy machine is cut to fit: (seconds, fewest, most).
 _SEARCH_BUDGET = (30.0, 24, 80)
 _COMPARED, _ALONE_BUDGET = 4, (45.0, 15, 80)
