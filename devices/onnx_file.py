@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import tempfile
+import threading
 from collections import Counter
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -37,6 +38,9 @@ __all__ = ["PreparedModel", "module_path", "prepare_model"]
 _PREPARE_VERSION = 2
 # A protobuf file ends at 2 GiB; larger weights stand in a file beside it.
 _LARGEST_BYTES = 1_800_000_000
+_CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
+# A run that only shows shapes is given up after so many seconds.
+_LONGEST_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,12 @@ def _fix_shapes(model: onnx.ModelProto, batch: int, shapes: dict[str, tuple[int,
 
 
 def _fill_in_shapes(model: onnx.ModelProto, prepared: Path, missing: list[str]) -> None:
-    """Note the shapes of tensors that onnx cannot infer (exporters compute some with operators), as one run on ONNX Runtime shows them."""
+    """Note the shapes of tensors that onnx cannot infer (exporters compute some with operators), as one run on ONNX Runtime shows them.
+
+    A model with loops or branches is left as it is: it may run for ever.
+    """
+    if any(node.op_type in _CONTROL_FLOW for node in model.graph.node):
+        return
     extended = onnx.ModelProto()
     extended.CopyFrom(model)
     present = {value.name for value in model.graph.output}
@@ -140,7 +149,13 @@ def _fill_in_shapes(model: onnx.ModelProto, prepared: Path, missing: list[str]) 
         _save(extended, draft)
         try:
             session = onnxruntime.InferenceSession(str(draft), _plain_options(), providers=["CPUExecutionProvider"])
-            results = session.run(missing, source.example_inputs())
+            running = onnxruntime.RunOptions()
+            limit = threading.Timer(_LONGEST_S, setattr, (running, "terminate", True))
+            limit.start()
+            try:
+                results = session.run(missing, source.example_inputs(), running)
+            finally:
+                limit.cancel()
         except Exception:  # the binding raises classes of its own; without shapes, kernels are reported as of unknown shape
             return
     for name, result in zip(missing, results, strict=True):

@@ -118,6 +118,8 @@ class Sitting:
                 finally:
                     for worker in workers.values():
                         worker.close()
+            if not several:
+                return
 
     def _is_missing(self, number: int) -> bool:
         if number in self._failed:

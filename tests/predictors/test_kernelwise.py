@@ -15,6 +15,7 @@ from layerclock.errors import PredictorError, TableError, TargetMismatchError
 from layerclock.network import Kernel, TensorSpec
 from layerclock.predictors.evaluate_kernels import evaluate_kernelwise, network_family
 from layerclock.predictors.kernel_features import FAMILIES, Roofline, Vocabulary, describe, family, work
+from layerclock.predictors.kernel_graph import build_kernel_predictor
 from layerclock.predictors.kernel_models import fit_models
 from layerclock.predictors.kernelwise import caches_of, errors_by_gene, fit_kernelwise, kernel_rows
 from layerclock.predictors.portable import METADATA_KEY, is_kernelwise, load
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from layerclock.datasets.table import LatencyTable
+    from layerclock.predictors.kernel_models import KernelModels
     from layerclock.predictors.portable import OnnxPredictor
     from layerclock.target import Target
 
@@ -41,6 +43,14 @@ def _convolution(groups: int = 1, kernel: int = 3, ops: tuple[str, ...] = ("Conv
 @pytest.fixture(scope="module")
 def predictor(composite_table: LatencyTable) -> KernelPredictor:
     return fit_kernelwise(composite_table)
+
+
+@pytest.fixture(scope="module")
+def small(composite_table: LatencyTable, predictor: KernelPredictor) -> tuple[KernelModels, KernelPredictor]:
+    """Regressors of a few trees, and the file of these: quickly fitted, quickly loaded."""
+    rows = kernel_rows(composite_table)
+    models = fit_models(rows.kernels, rows.times_us, caches_of(composite_table.target), bags=2, trees=4)
+    return models, build_kernel_predictor(models, predictor.card)
 
 
 @pytest.mark.parametrize(
@@ -99,9 +109,11 @@ def test_trees_in_the_file_are_those_that_were_fitted() -> None:
     assert session.run(None, {"x": new.astype(np.float32)})[0].ravel() == pytest.approx(forest.predict(new), abs=1e-5)
 
 
-def test_the_file_computes_what_the_fitted_regressors_do(composite_table: LatencyTable, predictor: KernelPredictor) -> None:
+def test_the_file_computes_what_the_fitted_regressors_do(
+    composite_table: LatencyTable, small: tuple[KernelModels, KernelPredictor]
+) -> None:
     rows = kernel_rows(composite_table)
-    models = fit_models(rows.kernels, rows.times_us, caches_of(composite_table.target))
+    models, predictor = small
     assert predictor.kernel_us(rows.kernels) == pytest.approx(models.predict_us(rows.kernels) * predictor.card.lacking, rel=1e-4)
     assert predictor.kernel_us([]).shape == (0,)
     one = [rows.kernels[0]]
@@ -175,7 +187,10 @@ def test_a_file_is_read_back_as_it_was_written(tmp_path: Path, composite_table: 
         load(tmp_path / "k.onnx")
 
 
-def test_damaged_and_hostile_files_are_refused(tmp_path: Path, predictor: KernelPredictor, genome_predictor: OnnxPredictor) -> None:
+def test_damaged_and_hostile_files_are_refused(
+    tmp_path: Path, small: tuple[KernelModels, KernelPredictor], genome_predictor: OnnxPredictor
+) -> None:
+    predictor = small[1]
     with pytest.raises(PredictorError, match="cannot read"):
         load_kernelwise(tmp_path / "absent.onnx")
     for content in (b"", b"garbage", predictor.model[: len(predictor.model) // 2]):
