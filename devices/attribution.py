@@ -46,7 +46,8 @@ class Executed:
     """A kernel as the runtime reports it.
 
     ``operators`` are the names of the model's nodes that it computes; a runtime that tells only the last one sets
-    ``only_last``, and the others are found by walking the model. ``reader`` and ``feeder`` name neighbouring kernels.
+    ``only_last``, and the others are found by walking the model. ``reader`` and ``feeder`` name neighbouring kernels,
+    ``shape`` is that of the result where the runtime tells it: needed of reorders, which the model does not know.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Executed:
     feeder: str = ""
     layout: str = ""
     implementation: str = ""
+    shape: tuple[int, ...] = ()
 
 
 class SourceGraph:
@@ -255,7 +257,9 @@ def _computing(operators: list[str]) -> tuple[str, ...]:
 
 
 def _moved(kernel: Executed, by_name: Mapping[str, Executed], kernels: Mapping[str, Kernel]) -> tuple[TensorSpec, ...]:
-    """What a reorder reads and writes: the result of the kernel before it, or what the kernel behind it reads first."""
+    """What a reorder reads and writes: as the runtime tells, else as the kernel before it writes, or the one behind it reads first."""
+    if kernel.shape:
+        return (TensorSpec(kernel.shape),)
     for direction, side in (("feeder", "outputs"), ("reader", "inputs")):
         seen, current = {kernel.name}, getattr(kernel, direction)
         while current in kernels and current not in seen:

@@ -262,7 +262,12 @@ def _is_fake(node: openvino.Node, kind: str, implementation: str) -> bool:
     """Whether it is a reorder between two layouts that are the same bytes."""
     if kind != "Reorder" or not implementation.startswith("reorder"):
         return False
-    return str(node.get_friendly_name()).endswith("_fake") or bool(sum(axis > 1 for axis in node.get_output_shape(0)) <= 1)
+    return str(node.get_friendly_name()).endswith("_fake") or _one_layout(tuple(node.get_output_shape(0)))
+
+
+def _one_layout(shape: tuple[int, ...]) -> bool:
+    """Whether it makes no difference if the channels stand first or last."""
+    return len(shape) < 3 or shape[1] == 1 or all(axis == 1 for axis in shape[2:])
 
 
 def _information(node: openvino.Node, key: str) -> str:
@@ -294,6 +299,7 @@ def _executed(compiled: openvino.CompiledModel, names: list[str], implementation
                 reader=_nearest(node, ran, lambda one: [port.get_node() for out in one.outputs() for port in out.get_target_inputs()]),
                 feeder=_nearest(node, ran, lambda one: [value.get_source_output().get_node() for value in one.inputs()]),
                 layout=_information(node, "outputLayouts"),
+                shape=tuple(node.get_output_shape(0)) if node.get_output_partial_shape(0).is_static else (),
                 implementation=implementation,
             )
         )
