@@ -35,7 +35,6 @@ class Shape(click.ParamType[tuple[str, tuple[int, ...]], str | tuple[str, tuple[
         self, value: str | tuple[str, tuple[int, ...]], param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, tuple[int, ...]]:
         """What click asks of a type: the value of what was written."""
-        """What click asks of a type: the value of what was written."""
         if isinstance(value, tuple):
             return value
         name, _, axes = value.rpartition("=")

@@ -36,7 +36,8 @@ def command(
     """Predict the latency of networks of the predictor's space, or of any ONNX models with a kernelwise predictor.
 
     For genomes neither the space, the device nor torch is needed: the file says all. For a model the runtime's compiler is
-    asked which kernels it makes; nothing is run. Where that runtime is absent, the fusions that it was seen to make stand in.
+    asked which kernels it makes; the model is not timed, and only run, once, on ONNX Runtime, if onnx cannot infer its
+    shapes. Where the target's runtime is absent, the fusions that it was seen to make stand in.
 
     \b
     Examples: layerclock predict --predictor cpu.onnx --random 5
