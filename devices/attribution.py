@@ -146,11 +146,11 @@ class SourceGraph:
             if kernel.name not in sites:
                 sites[kernel.name] = self._neighbour_site(kernel, by_name, sites)
         kernels = {kernel.name: self._kernel(kernel, operators[kernel.name], sites[kernel.name]) for kernel in executed}
-        return tuple(
-            kernel if kernel.fused_ops else replace(kernel, inputs=moved, outputs=moved)
-            for kernel in kernels.values()
-            for moved in (_moved(by_name[kernel.name], by_name, kernels),)
-        )
+        for name, found in list(kernels.items()):
+            if not found.fused_ops:
+                moved = _moved(by_name[name], by_name, kernels)
+                kernels[name] = replace(found, inputs=moved, outputs=moved)
+        return tuple(kernels.values())
 
     def _operators(self, executed: Sequence[Executed], boundaries: Collection[str]) -> dict[str, tuple[str, ...]]:
         claimed: dict[str, list[str]] = {kernel.name: [] for kernel in executed}

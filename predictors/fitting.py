@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from layerclock.interfaces import SearchSpace
     from layerclock.space import SiteIndex
 
-__all__ = ["INTERVAL_LEVEL", "conformal_half_width", "fit", "make_card", "training_networks"]
+__all__ = ["INTERVAL_LEVEL", "conformal_half_width", "conformal_quantile", "fit", "make_card", "training_networks"]
 
 INTERVAL_LEVEL = 0.9
 _FEWEST_NETWORKS = 5
@@ -47,15 +47,21 @@ def training_networks(table: LatencyTable, space: SearchSpace, index: SiteIndex)
     return networks
 
 
+def conformal_quantile(scores: npt.NDArray[np.float64]) -> float:
+    """What the absolute scores float64[N] of left-out networks stay below at :data:`INTERVAL_LEVEL`, with the finite-sample correction.
+
+    Barber et al. 2021, *Predictive inference with the jackknife+*, arXiv:1905.02928.
+    """
+    level = min(1.0, np.ceil((len(scores) + 1) * INTERVAL_LEVEL) / len(scores))
+    return float(np.quantile(np.abs(scores), level, method="inverted_cdf"))
+
+
 def conformal_half_width(relative_residuals: npt.NDArray[np.float64], noise_floor: float) -> float:
     """Half width of the interval, relative to the prediction, from leave-one-out residuals float64[N].
 
-    The conformal quantile of the absolute residuals (Barber et al. 2021, jackknife, arXiv:1905.02928), with its
-    finite-sample correction; at least the noise floor, below which nothing was measured.
+    At least the noise floor, below which nothing was measured.
     """
-    count = len(relative_residuals)
-    level = min(1.0, np.ceil((count + 1) * INTERVAL_LEVEL) / count)
-    return max(float(np.quantile(np.abs(relative_residuals), level, method="inverted_cdf")), noise_floor)
+    return max(conformal_quantile(relative_residuals), noise_floor)
 
 
 def make_card(

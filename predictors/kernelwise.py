@@ -17,7 +17,7 @@ from scipy.optimize import nnls
 
 from layerclock.datasets.kernels import kernel_of
 from layerclock.errors import TableError
-from layerclock.predictors.fitting import INTERVAL_LEVEL
+from layerclock.predictors.fitting import INTERVAL_LEVEL, conformal_quantile
 from layerclock.predictors.kernel_features import FAMILIES, family
 from layerclock.predictors.kernel_graph import build_kernel_predictor
 from layerclock.predictors.kernel_models import fit_models, left_out
@@ -122,7 +122,6 @@ def fit_kernelwise(table: LatencyTable) -> KernelPredictor:
     for kernels, latency_us in zip(rows.networks, rows.latency_us, strict=True):
         expected = np.average([errors[family(rows.kernels[one])] for one in kernels], weights=unseen_us[kernels])
         scores.append(abs(latency_us / combination.total_us(unseen_us[kernels]) - 1) / float(expected))
-    level = min(1.0, np.ceil((len(scores) + 1) * INTERVAL_LEVEL) / len(scores))
     models = fit_models(rows.kernels, rows.times_us, caches)
     card = KernelCard(
         kind="kernelwise",
@@ -135,7 +134,7 @@ def fit_kernelwise(table: LatencyTable) -> KernelPredictor:
         family_errors={name: errors.get(name, unknown_error) for name in FAMILIES},
         unknown_error=unknown_error,
         interval_level=INTERVAL_LEVEL,
-        interval_factor=float(np.quantile(scores, level, method="inverted_cdf")),
+        interval_factor=conformal_quantile(np.array(scores)),
         noise_floor=float(np.nanmean(rows.noise_floor)),
         fitted_on_kernels=len(rows.kernels),
         fitted_on_networks=len(rows.networks),
