@@ -33,6 +33,9 @@ FloatArray = npt.NDArray[np.float64]
 # Layers that must be measured, beside one of each kind, for the others to be told by their sizes.
 _FEWEST_ROWS = 8
 _PENALTY = 1e-3
+# A network whose prediction rests on its own samples by more than this says little about others'; so many must remain.
+_MOST_LEVERAGE = 0.9
+_FEWEST_TELLING = 8
 
 
 def fit_layerwise(table: LatencyTable, space: SearchSpace) -> OnnxPredictor:
@@ -54,7 +57,15 @@ def fit_layerwise(table: LatencyTable, space: SearchSpace) -> OnnxPredictor:
     # A network's own samples are part of the rows that predict it: its share in each row adds to its leverage.
     seen = np.maximum(counts.sum(axis=0), 1)
     own_share = counts @ (row_ms / seen) / sums
-    coefficients, residuals = _fit_relative(design, networks.latency_ms, own_share)
+    coefficients, residuals, leverage = _fit_relative(design, networks.latency_ms, own_share)
+    telling = leverage < _MOST_LEVERAGE
+    if telling.sum() < min(_FEWEST_TELLING, len(telling)):
+        raise CoverageError(
+            f"{(~telling).sum()} of the {len(telling)} networks share almost no layer with another one, so nothing tells how far off a "
+            "prediction would be",
+            "profile more networks: each layer should be in several of them",
+        )
+    residuals = residuals[telling] / (1 - leverage[telling])
     overhead_ms, scale = map(float, coefficients)
     half_width = conformal_half_width(residuals, float(np.nanmean(networks.noise_floor)))
     parameters = {"overhead_ms": overhead_ms, "scale": scale}
@@ -97,8 +108,8 @@ def _sizes(layer: Layer) -> list[float]:
     ]
 
 
-def _fit_relative(design: FloatArray, latency_ms: FloatArray, own_share: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Least squares of the relative error; returns overhead and scale, and the leave-one-out relative residuals.
+def _fit_relative(design: FloatArray, latency_ms: FloatArray, own_share: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Least squares of the relative error; returns overhead and scale, and each network's relative residual and leverage.
 
     An overhead below zero is no overhead but noise in long and short networks' times: it is held at zero, and the scale
     fitted alone (non-negative least squares; Lawson and Hanson 1974, chapter 23).
@@ -111,7 +122,7 @@ def _fit_relative(design: FloatArray, latency_ms: FloatArray, own_share: FloatAr
         inverse = np.linalg.pinv(weighted)
         coefficients = inverse @ np.ones(len(design))
     leverage = np.einsum("ij,ji->i", weighted, inverse) + own_share
-    return coefficients, (1 - weighted @ coefficients) / np.maximum(1 - leverage, 1e-9)
+    return coefficients, 1 - weighted @ coefficients, leverage
 
 
 def _build(index: SiteIndex, row_ms: FloatArray, measured: npt.NDArray[np.bool_], overhead_ms: float, card: PredictorCard) -> OnnxPredictor:

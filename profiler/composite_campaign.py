@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from layerclock.interfaces import Device
     from layerclock.profiler.sitting import Progress
 
-__all__ = ["profile_composites"]
+__all__ = ["profile_composites", "theme_shares"]
 
 # Networks of the first wave, two of each theme, and of the waves behind it.
 _FIRST_OF_A_THEME = 2
@@ -79,7 +79,7 @@ def profile_composites(
             more = []  # an interrupted wave is finished first
         elif affordable():
             if errors is not None:
-                shares = _shares(errors(table))
+                shares = theme_shares(errors(table))
             more = generator.choice(len(THEMES), size=min(_WAVE, affordable()), p=shares).tolist()
         else:
             return table
@@ -96,7 +96,8 @@ def profile_composites(
         measured, measured_s = measured + len(more), measured_s + monotonic() - start
 
 
-def _shares(errors: Mapping[str, float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def theme_shares(errors: Mapping[str, float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """How often each theme is drawn, float64[T], given how wrong a predictor is on each."""
     known = [error for error in errors.values() if np.isfinite(error) and error > 0]
     usual = float(np.mean(known)) if known else 1.0
     each = np.array([errors.get(theme, usual) for theme in THEMES])
