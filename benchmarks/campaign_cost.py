@@ -192,11 +192,11 @@ def _isolated(device: Device, space: SearchSpace, index: lc.SiteIndex, plan: Pla
             if not wanted:
                 continue
             network = space.build(genome)
-            calibrate_normalisation(network, [torch.randn(8, *space.input.shape[1:])])
+            calibrate_normalisation(network, [(torch.randn(8, *space.inputs[0].shape[1:]),)])
             for layer, site in wanted:
                 shape = index.vocabulary[layer].inputs[0].shape
                 path = folder / f"layer{layer}.onnx"
-                export_network(_Alone(network.get_submodule(site)), path, torch.randn(shape), ("layer",))
+                export_network(_Alone(network.get_submodule(site)), path, (torch.randn(shape),), ("layer",))
                 worker = pool.start()
                 try:
                     worker.load(ModelFile(path, str(layer), ("layer",)))

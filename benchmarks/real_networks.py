@@ -142,7 +142,7 @@ def _calibrate(module: torch.nn.Module, example: torch.Tensor) -> None:
     from layerclock.devices.export import calibrate_normalisation
 
     if any(isinstance(part, torch.nn.BatchNorm2d) for part in module.modules()):
-        calibrate_normalisation(module, [torch.randn(4, *example.shape[1:])])
+        calibrate_normalisation(module, [(torch.randn(4, *example.shape[1:]),)])
 
 
 def _export(module: torch.nn.Module, value: torch.Tensor, path: Path) -> None:

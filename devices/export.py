@@ -26,6 +26,8 @@ from layerclock.interfaces import ModelFile
 from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import torch
 
     from layerclock.interfaces import SearchSpace
@@ -37,8 +39,8 @@ EXPORT_VERSION = 1
 OPSET = 17
 
 
-def calibrate_normalisation(network: torch.nn.Module, batches: list[torch.Tensor]) -> None:
-    """Set the running statistics of every BatchNorm from ``batches`` (float32[N, C, H, W] each).
+def calibrate_normalisation(network: torch.nn.Module, batches: Iterable[tuple[torch.Tensor, ...]]) -> None:
+    """Set the running statistics of every BatchNorm from ``batches``, each the network's inputs.
 
     Without it a random-weight network's activations vanish, and denormal numbers distort its times.
     """
@@ -51,7 +53,7 @@ def calibrate_normalisation(network: torch.nn.Module, batches: list[torch.Tensor
     network.train()
     with torch.no_grad():
         for batch in batches:
-            network(batch)
+            network(*batch)
     network.eval()
     for norm in norms:
         norm.momentum = 0.1
@@ -89,16 +91,29 @@ class Exporter:
             with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing was exported
                 torch.manual_seed(int(digest[:8], 16))
                 module = self.space.build(canonical)
-                shape = self.space.input.shape[1:]
-                calibrate_normalisation(module, [torch.randn(8, *shape)])
-                export_network(module, path, torch.randn(self.batch, *shape), sites, self.dynamo)
+                calibrate_normalisation(module, [_examples(self.space, 8)])
+                export_network(module, path, _examples(self.space, self.batch), sites, self.dynamo)
         return ModelFile(path, digest, sites)
 
 
-def export_network(module: torch.nn.Module, path: Path, example: torch.Tensor, sites: tuple[str, ...], dynamo: bool = False) -> None:
+def _examples(space: SearchSpace, batch: int) -> tuple[torch.Tensor, ...]:
+    """Inputs of the space's networks: normal numbers, or zeros and ones where they are positions in a vocabulary."""
+    import torch
+
+    shapes = [(batch, *spec.shape[1:]) for spec in space.inputs]
+    return tuple(
+        torch.randn(shape) if spec.dtype == "float32" else torch.randint(0, 2, shape, dtype=getattr(torch, spec.dtype))
+        for spec, shape in zip(space.inputs, shapes, strict=True)
+    )
+
+
+def export_network(
+    module: torch.nn.Module, path: Path, examples: tuple[torch.Tensor, ...], sites: tuple[str, ...], dynamo: bool = False
+) -> None:
     """Write ``module`` as ONNX with operators named after ``sites``; the file appears whole or not at all."""
     import torch
 
+    names = ["input"] if len(examples) == 1 else [f"input{number}" for number in range(len(examples))]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -107,7 +122,7 @@ def export_network(module: torch.nn.Module, path: Path, example: torch.Tensor, s
                 # torch warns that the TorchScript exporter is the older one: it is ten times faster, and chosen here.
                 warnings.simplefilter("ignore")
                 torch.onnx.export(
-                    module.eval(), (example,), str(draft), input_names=["input"], output_names=["output"], dynamo=dynamo,
+                    module.eval(), examples, str(draft), input_names=names, output_names=["output"], dynamo=dynamo,
                     external_data=False, opset_version=None if dynamo else OPSET, verbose=False,
                 )  # fmt: skip
             model = onnx.load(str(draft))

@@ -95,9 +95,9 @@ class CompositeSpace:
         return (Site(_LAYER, self.genes, tuple(layers)),)
 
     @property
-    def input(self) -> TensorSpec:
+    def inputs(self) -> tuple[TensorSpec, ...]:
         """Of no meaning here: each network has an input of its own."""
-        return TensorSpec(())
+        return ()
 
     def build(self, genome: npt.ArrayLike) -> torch.nn.Module:  # noqa: ARG002 - the protocol's signature
         """Not possible: composites are made as ONNX. Raises :class:`SpaceError`."""

@@ -50,9 +50,9 @@ class FileSpace:
         return tuple(Site(site, self.genes, tuple(layers.get(site) for layers in placed.values())) for site in names)
 
     @property
-    def input(self) -> TensorSpec:
+    def inputs(self) -> tuple[TensorSpec, ...]:
         """Of no meaning here: each file has inputs of its own."""
-        return TensorSpec(())
+        return ()
 
     def build(self, genome: npt.ArrayLike) -> torch.nn.Module:  # noqa: ARG002 - the protocol's signature
         """Not possible: a file is no torch module. Raises :class:`SpaceError`."""

@@ -155,9 +155,9 @@ class MobileNetV3Space:
         return round_channels(channels * self.width)
 
     @property
-    def input(self) -> TensorSpec:
-        """Shape and type of the input, for batch 1."""
-        return TensorSpec((1, self.in_channels, self.resolution, self.resolution))
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Shape and type of the one input, for batch 1."""
+        return (TensorSpec((1, self.in_channels, self.resolution, self.resolution)),)
 
     @property
     def stem(self) -> ConvSpec:
@@ -268,7 +268,7 @@ class MobileNetV3Space:
 
     def build(self, genome: npt.ArrayLike) -> torch.nn.Module:
         """The network of one genome, with random weights and modules named after the sites. Needs torch."""
-        from layerclock.search.supernet.mobilenetv3 import MobileNetV3
+        from layerclock.search.networks.mobilenetv3 import MobileNetV3
 
         return MobileNetV3(self, genome)
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.func import functional_call
 
 from layerclock.search.spaces.mobilenetv3 import KERNELS, BlockSpec, MobileNetV3Space
-from layerclock.search.supernet.mobilenetv3 import ConvUnit, InvertedBottleneck, MobileNetV3, SqueezeExcite
+from layerclock.search.networks.mobilenetv3 import ConvUnit, InvertedBottleneck, MobileNetV3, SqueezeExcite
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -55,10 +55,10 @@ class SupernetEvaluator:
         if split not in parts:
             raise ArgumentError(f"split={split!r} cannot judge networks", f"one of {', '.join(parts)}")
         judged = parts[split]
-        if tuple(judged.images.shape[1:]) != self.space.input.shape[1:]:
+        if tuple(judged.images.shape[1:]) != self.space.inputs[0].shape[1:]:
             raise ArgumentError(
                 f"images of shape {tuple(judged.images.shape[1:])} do not fit the space {self.space.name!r}",
-                f"it takes {self.space.input.shape[1:]}",
+                f"it takes {self.space.inputs[0].shape[1:]}",
             )
         generator = torch.Generator().manual_seed(_CALIBRATION_SEED)
         seen = distort(data.train.images[:calibration_images], data.distortion, generator)

@@ -22,7 +22,7 @@ from torch.nn import functional
 from layerclock.errors import ArgumentError
 from layerclock.search.supernet.digits import DigitsData, channels_last, distort
 from layerclock.search.supernet.elastic import ElasticMobileNetV3, largest_genome, smallest_genome
-from layerclock.search.supernet.mobilenetv3 import InvertedBottleneck, MobileNetV3
+from layerclock.search.networks.mobilenetv3 import InvertedBottleneck, MobileNetV3
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -212,10 +212,10 @@ def _seeded(seed: int) -> Iterator[torch.Generator]:
 
 def _check(space: MobileNetV3Space, data: DigitsData) -> None:
     shape = tuple(data.train.images.shape[1:])
-    if shape != space.input.shape[1:] or int(data.train.labels.max()) >= space.classes:
+    if shape != space.inputs[0].shape[1:] or int(data.train.labels.max()) >= space.classes:
         raise ArgumentError(
             f"images of shape {shape} with {int(data.train.labels.max()) + 1} classes do not fit the space {space.name!r}",
-            f"it takes images of shape {space.input.shape[1:]} and up to {space.classes} classes",
+            f"it takes images of shape {space.inputs[0].shape[1:]} and up to {space.classes} classes",
         )
 
 

@@ -179,8 +179,8 @@ class SearchSpace(Protocol):
         ...
 
     @property
-    def input(self) -> TensorSpec:
-        """The network's input for batch 1."""
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What ``build``'s module takes, in order, for batch 1; the same for every genome. Whole numbers are positions in a vocabulary."""
         ...
 
     def build(self, genome: npt.ArrayLike) -> torch.nn.Module:

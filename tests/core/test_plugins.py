@@ -46,7 +46,7 @@ def test_the_built_ins_are_registered_as_pyproject_says() -> None:
 
 def test_parameters_stand_in_the_name() -> None:
     space = load_space("ofa-mobilenetv3:resolution=128,width=1.2")
-    assert space.input.shape == (1, 3, 128, 128)
+    assert space.inputs[0].shape == (1, 3, 128, 128)
     assert space.name == "ofa-mobilenetv3:width=1.2,resolution=128"
     assert load_space(space.name) == space
     assert load_space("ofa-mobilenetv3:width=1,resolution=224").name == "ofa-mobilenetv3"

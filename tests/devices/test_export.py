@@ -95,7 +95,7 @@ def test_the_built_modules_are_the_layers_of_the_sites(tiny_space: SearchSpace, 
         for placed in network.layers:
             module.get_submodule(placed.site).register_forward_hook(record(placed.site))
         with torch.no_grad():
-            module(torch.zeros(tiny_space.input.shape))
+            module(torch.zeros(tiny_space.inputs[0].shape))
         assert seen == {placed.site: (placed.layer.inputs[0].shape, placed.layer.outputs[0].shape) for placed in network.layers}
         trained = {
             placed.site: sum(weights.numel() for weights in module.get_submodule(placed.site).parameters()) for placed in network.layers
@@ -141,8 +141,8 @@ def test_exporting_leaves_the_callers_random_numbers_alone(tiny_space: SearchSpa
 def test_calibration_keeps_activations_of_an_untrained_network_alive(tiny_space: SearchSpace, tiny_index: SiteIndex) -> None:
     torch.manual_seed(0)
     module = tiny_space.build([2] * len(tiny_index.genes))
-    batch = torch.randn(8, *tiny_space.input.shape[1:])
-    calibrate_normalisation(module, [batch])
+    batch = torch.randn(8, *tiny_space.inputs[0].shape[1:])
+    calibrate_normalisation(module, [(batch,)])
     assert not module.training
     normalised: dict[str, torch.Tensor] = {}
     for name, part in module.named_modules():
@@ -178,21 +178,21 @@ class _Fails(nn.Module):
 
 def test_a_network_that_torch_cannot_export_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match=r"torch cannot export the network to ONNX: .*shapes cannot be multiplied"):
-        export_network(_Fails(), tmp_path / "x.onnx", torch.zeros(1, 3), ("stem",))
+        export_network(_Fails(), tmp_path / "x.onnx", (torch.zeros(1, 3),), ("stem",))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_modules_that_are_not_named_after_the_sites_are_refused(tmp_path: Path) -> None:
     network = nn.Sequential(OrderedDict(first=nn.Conv2d(1, 1, 3)))
     with pytest.raises(SpaceError, match="no exported operator carries the name of a site"):
-        export_network(network, tmp_path / "x.onnx", torch.zeros(1, 1, 8, 8), ("stem",))
+        export_network(network, tmp_path / "x.onnx", (torch.zeros(1, 1, 8, 8),), ("stem",))
     assert list(tmp_path.iterdir()) == []
-    export_network(network, tmp_path / "x.onnx", torch.zeros(1, 1, 8, 8), ("first",))
+    export_network(network, tmp_path / "x.onnx", (torch.zeros(1, 1, 8, 8),), ("first",))
     assert [path.name for path in tmp_path.iterdir()] == ["x.onnx"]
 
 
 def test_an_operator_between_two_sites_belongs_to_the_one_before_it(tmp_path: Path) -> None:
     network = nn.Sequential(OrderedDict(conv=nn.Conv2d(1, 2, 3), between=nn.Flatten(), head=nn.Linear(72, 3)))
-    export_network(network, tmp_path / "x.onnx", torch.zeros(1, 1, 8, 8), ("conv", "head"))
+    export_network(network, tmp_path / "x.onnx", (torch.zeros(1, 1, 8, 8),), ("conv", "head"))
     nodes = onnx.load(str(tmp_path / "x.onnx")).graph.node
     assert [(node.op_type, node.name.split("/")[0]) for node in nodes] == [("Conv", "conv"), ("Flatten", "conv"), ("Gemm", "head")]

@@ -69,7 +69,7 @@ def test_the_built_network_is_what_the_sites_say(name: str) -> None:
         for one in placed:
             network.get_submodule(one.site).register_forward_hook(remember)
         with torch.no_grad():
-            network(torch.zeros(space.input.shape))
+            network(torch.zeros(space.inputs[0].shape))
         for one in placed:
             assert seen[network.get_submodule(one.site)] == (one.layer.inputs[0].shape, one.layer.outputs[0].shape), one.site
             own = sum(weights.numel() for weights in network.get_submodule(one.site).parameters())

@@ -28,7 +28,7 @@ class PlainSpace:
     def __init__(self, channels: int) -> None:
         self.channels = channels
         self.name = f"example-plain:channels={channels}"
-        self.input = TensorSpec((1, channels, 16, 16))
+        self.inputs = (TensorSpec((1, channels, 16, 16)),)
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -43,7 +43,7 @@ class PlainSpace:
             if number >= depth:
                 return None
             weights = self.channels**2 * kernel**2
-            return Layer("conv", (self.input,), (self.input,), (("k", kernel),), macs=weights * 16 * 16, params=weights + self.channels)
+            return Layer("conv", self.inputs, self.inputs, (("k", kernel),), macs=weights * 16 * 16, params=weights + self.channels)
 
         if number < 2:  # every depth has the first two
             return Site.of(f"conv{number}", (gene,), lambda kernel: layer(number + 1, kernel))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from layerclock.search.supernet.depthwise import DepthwiseConv2d
+from layerclock.search.networks.depthwise import DepthwiseConv2d
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -1,0 +1,1 @@
+"""Evaluators of accuracy that train nothing: published predictors and published results."""
