@@ -10,7 +10,6 @@ import numpy as np
 
 from layerclock.devices.onnx_file import prepare_model
 from layerclock.errors import ArgumentError, SpaceError
-from layerclock.network import TensorSpec
 from layerclock.profiler.campaign import profile
 from layerclock.profiler.ceilings import measure_ceilings
 from layerclock.profiler.plan import Plan
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from layerclock.datasets.table import LatencyTable
     from layerclock.devices.onnx_file import PreparedModel
     from layerclock.interfaces import Device, ModelFile
+    from layerclock.network import TensorSpec
     from layerclock.profiler.sitting import Progress
 
 __all__ = ["FileSpace", "profile_files"]

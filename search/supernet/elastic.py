@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from layerclock.search.spaces.mobilenetv3 import KERNELS, BlockSpec, MobileNetV3Space
 from layerclock.search.networks.mobilenetv3 import ConvUnit, InvertedBottleneck, MobileNetV3, SqueezeExcite
+from layerclock.search.spaces.mobilenetv3 import KERNELS, BlockSpec, MobileNetV3Space
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -20,9 +20,9 @@ from torch import nn
 from torch.nn import functional
 
 from layerclock.errors import ArgumentError
+from layerclock.search.networks.mobilenetv3 import InvertedBottleneck, MobileNetV3
 from layerclock.search.supernet.digits import DigitsData, channels_last, distort
 from layerclock.search.supernet.elastic import ElasticMobileNetV3, largest_genome, smallest_genome
-from layerclock.search.networks.mobilenetv3 import InvertedBottleneck, MobileNetV3
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -35,7 +35,7 @@ class MixedSpace:
     """Genes of whole numbers, fractions and texts; ``act`` and ``ratio`` change nothing where there are no blocks."""
 
     name = "mixed"
-    input = TensorSpec((1, 3, 8, 8))
+    inputs = (TensorSpec((1, 3, 8, 8)),)
     genes = (Gene("blocks", (0, 1, 2)), Gene("ratio", (0.5, 1, 2)), Gene("act", ("relu", "gelu")))
 
     @property

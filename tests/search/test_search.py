@@ -37,7 +37,7 @@ class TinySpace:
     """28 networks: one to three blocks, each with a kernel of 3 or 5, all of one of two widths."""
 
     name = "tiny"
-    input = TensorSpec((1, 3, 8, 8))
+    inputs = (TensorSpec((1, 3, 8, 8)),)
     genes = (Gene("depth", (1, 2, 3)), Gene("width", (8, 16)), Gene("k1", (3, 5)), Gene("k2", (3, 5)), Gene("k3", (3, 5)))
 
     @property

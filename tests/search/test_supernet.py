@@ -14,13 +14,13 @@ from torch.nn import functional
 
 from layerclock.errors import ArgumentError, GenomeError, LayerclockError, OutputError
 from layerclock.interfaces import AccuracyEvaluator
+from layerclock.search.networks.depthwise import DepthwiseConv2d
+from layerclock.search.networks.mobilenetv3 import InvertedBottleneck, MobileNetV3, SqueezeExcite
 from layerclock.search.spaces.mobilenetv3 import digits_mobilenetv3
 from layerclock.search.supernet.checkpoint import load_supernet, save_supernet
-from layerclock.search.networks.depthwise import DepthwiseConv2d
 from layerclock.search.supernet.digits import DigitsData, distort, load_digits_data
 from layerclock.search.supernet.elastic import ElasticBlock, ElasticMobileNetV3, largest_genome, smallest_genome
 from layerclock.search.supernet.evaluator import SupernetEvaluator, digits_supernet, rank_agreement
-from layerclock.search.networks.mobilenetv3 import InvertedBottleneck, MobileNetV3, SqueezeExcite
 from layerclock.search.supernet.recalibration import recalibrate
 from layerclock.search.supernet.training import TrainingOptions, train_alone, train_supernet
 from layerclock.space import SiteIndex, sample
