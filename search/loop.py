@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from layerclock.errors import ArgumentError, SearchError
-from layerclock.search.evaluations import Evaluations
+from layerclock.errors import ArgumentError
+from layerclock.plugins import load_plugin
+from layerclock.search.evaluations import Evaluations, Screened, as_measured
+from layerclock.search.infeasible import nothing_feasible
 from layerclock.search.objective import Constraint, FloatArray, Objective
 from layerclock.search.result import SearchResult, Stop
-from layerclock.search.variation import unseen
+from layerclock.search.task import Task
+from layerclock.search.variation import Variation, distinct
 from layerclock.space import GenomeArray, SiteIndex
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from layerclock.interfaces import SearchSpace
 
-__all__ = ["Algorithm", "AlgorithmFactory", "pareto_search"]
+__all__ = ["Algorithm", "AlgorithmFactory", "Search", "pareto_search"]
 
 # A search gives up after this many proposals in a row that violate a constraint on a cheap objective: with the usual
 # population at least a hundred generations, in which constraint domination walks towards the constraint.
@@ -25,6 +32,9 @@ _MAX_REJECTED = 5000
 
 # So many failures and no success mean that not the networks are at fault.
 _MAX_FAILED = 10
+
+_FEWEST, _USUAL_MOST = 10, 50
+_WRITE_EVERY_S = 1.0
 
 # Columns of evaluations.parquet that are neither a gene nor a measure.
 _RESERVED = {"evaluation", "genome", "feasible", "pareto", "failure"}
@@ -48,14 +58,189 @@ class Algorithm(Protocol):
     def tell(self, genomes: GenomeArray, values: FloatArray, violation: FloatArray) -> None:
         """What became of ``genomes`` int64[n, G], canonical.
 
-        ``values`` float64[n, M] are to be minimised (maximised objectives come negated), NaN where not evaluated;
+        ``values`` float64[n, K] of the task's measures are to be minimised (maximised ones come negated), NaN where not evaluated;
         ``violation`` float64[n] is 0 for a feasible network and inf for one whose evaluation failed.
         """
         ...
 
 
-AlgorithmFactory = Callable[[SiteIndex, int, int, int], Algorithm]
-"""Makes an algorithm from the index, the number of objectives, the population and the seed."""
+AlgorithmFactory = Callable[[Task], Algorithm]
+"""Makes an algorithm for a task."""
+
+
+class Search:
+    """A search that is driven from outside: :meth:`ask` for networks, evaluate them, :meth:`tell`; or :meth:`step`.
+
+    Exactly ``evaluations`` distinct networks are evaluated, unless the space holds fewer (``stopped`` says so). No
+    network is evaluated twice, whatever the algorithm proposes. Networks that violate a hard constraint on a cheap objective
+    are rejected before the others are evaluated, and do not count. A failed evaluation counts, is recorded with its
+    reason, and is infeasible. ``metrics`` are recorded and may be constrained, but are not optimised. ``algorithm`` is a
+    registered name or a factory; ``population``, the size of a batch, defaults to a tenth of the evaluations, between 10 and 50.
+    ``start`` int64[W, G] are networks to begin with (of a warm start), and ``allowed`` the positions that each gene may take.
+    One seed gives one result.
+
+    With ``folder``, every evaluation is written there within a second or so, and a search of the same settings that finds
+    itself there goes on: it proposes the same networks again and remembers their values. ``workers`` networks are evaluated at
+    the same time, in threads.
+
+    Raises :class:`ArgumentError` and :class:`~layerclock.errors.UnknownNameError` for arguments that cannot be,
+    :class:`SearchError` if the folder holds another search, and :class:`~layerclock.errors.MissingExtraError` without pymoo.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        objectives: Sequence[Objective],
+        constraints: Sequence[Constraint | str] = (),
+        evaluations: int = 100,
+        population: int | None = None,
+        seed: int = 0,
+        metrics: Sequence[Objective] = (),
+        algorithm: str | AlgorithmFactory = "nsga2",
+        start: GenomeArray | None = None,
+        allowed: Sequence[Sequence[int]] | None = None,
+        workers: int = 1,
+        folder: Path | None = None,
+    ) -> None:
+        index = SiteIndex.of(space)
+        measures = _checked_measures(index, objectives, metrics)
+        names = [measured.name for measured in measures]
+        foreign = [measured.name for measured in measures if measured.space_digest not in ("", index.digest)]
+        if foreign:
+            raise ArgumentError(
+                f"the objective {foreign[0]!r} is for networks of another space than {space.name!r}", "fit a predictor for this space"
+            )
+        limits = tuple(Constraint.parse(str(constraint), names) for constraint in constraints)
+        population = max(_FEWEST, min(_USUAL_MOST, evaluations // 10)) if population is None else population
+        if evaluations < 1 or population < 2 or seed < 0 or workers < 1:
+            raise ArgumentError(
+                f"evaluations={evaluations}, population={population}, seed={seed}, workers={workers} is not a search",
+                "evaluations >= 1, population >= 2, seed >= 0, workers >= 1",
+            )
+        begin = np.zeros((0, len(index.genes)), dtype=np.int64) if start is None else distinct(index.canonical(start), set())
+        self.task = Task(index, Variation(index, allowed), measures, len(objectives), limits, evaluations, population, seed, begin)
+        factory = load_plugin("algorithms", algorithm) if isinstance(algorithm, str) else algorithm
+        self._algorithm: Algorithm = factory(self.task)
+        self._space = space.name
+        held = [list(map(int, row)) for row in self.task.variation.choices] if allowed is not None else []
+        self._begun_with = hashlib.sha256(repr((begin.tolist(), held)).encode()).hexdigest()[:16] if len(begin) or held else ""
+        self._folder = folder
+        self._written_s = -np.inf
+        self.stopped: Stop = ""
+        self.record = Evaluations(measures, limits, workers)
+        if folder is not None:
+            from layerclock.search.result_files import read_evaluations  # here, so that pyarrow is needed only for files
+
+            self.record.remember(read_evaluations(folder, self.result()))
+        self._rng = np.random.default_rng([seed, 1])  # not the algorithm's own stream
+        self._seen: set[bytes] = set()
+        self._asked: Screened | None = None
+        self._rejected_in_a_row = 0
+
+    def result(self) -> SearchResult:
+        """Everything evaluated so far."""
+        task, record = self.task, self.record
+        values = np.array(record.values, dtype=np.float64).reshape(len(record), len(task.measures))
+        return SearchResult(
+            space=self._space,
+            index=task.index,
+            objectives=task.measures[: task.objectives],
+            metrics=task.measures[task.objectives :],
+            constraints=task.constraints,
+            algorithm=self._algorithm.name,
+            seed=task.seed,
+            population=task.population,
+            begun_with=self._begun_with,
+            budget=task.evaluations,
+            genomes=np.array(record.genomes, dtype=np.int64).reshape(len(record), len(task.index.genes)),
+            values=values[:, : task.objectives],
+            metric_values=values[:, task.objectives :],
+            failures=tuple(record.failures),
+            rejected=record.rejected,
+            stopped=self.stopped,
+        )
+
+    def ask(self) -> GenomeArray:
+        """The next networks to evaluate, int64[n, G]: new, canonical, and within the hard constraints on cheap measures.
+
+        None where the search has ended. Asked again before it is told, it gives the same ones.
+        """
+        while self._asked is None and not self.stopped:
+            batch = distinct(self.task.index.canonical(self._algorithm.propose()), self._seen)
+            if not len(batch):
+                batch = self.task.variation.unseen(self.task.population, self._rng, self._seen)
+            if not len(batch):
+                self.stopped = "exhausted"
+                break
+            self._seen.update(row.tobytes() for row in batch)
+            screened = self.record.screen(batch, self.task.evaluations - len(self.record))
+            if screened.recorded.any():
+                self._asked = screened
+                break
+            self._tell_algorithm(screened)
+            self._rejected_in_a_row += len(batch)
+            if self._rejected_in_a_row >= _MAX_REJECTED:
+                self.stopped = "stalled"
+        return np.zeros((0, len(self.task.index.genes)), dtype=np.int64) if self._asked is None else self._asked.genomes[self._asked.open]
+
+    def tell(self, genomes: GenomeArray, values: FloatArray) -> None:
+        """The values float64[n, K] of the networks that were asked for, one column a measure, in its own unit; NaN where it failed.
+
+        Columns of cheap measures are not looked at. Raises :class:`ArgumentError` for other networks or another shape.
+        """
+        asked = self.ask()
+        given = np.asarray(values, dtype=np.float64)
+        if self._asked is None or not np.array_equal(asked, genomes) or given.shape != (len(asked), len(self.task.measures)):
+            raise ArgumentError(
+                f"told of genomes {np.shape(genomes)} with values {given.shape}",
+                f"tell all {len(asked)} networks that ask() gave, in its order, with {len(self.task.measures)} values each",
+            )
+        rows = self._asked.open
+        for column in self.task.dear:
+            measured, reasons = as_measured(self.task.measures[column].name, given[:, column])
+            self._asked.values[rows, column] = measured
+            for row, reason in zip(rows, reasons, strict=True):
+                self._asked.reasons[row] = self._asked.reasons[row] or reason
+        self.record.record(self._asked, np.arange(len(self._asked.genomes)))
+        self._finish(self._asked)
+
+    def step(self, progress: Callable[[SearchResult], None] | None = None) -> None:
+        """Ask, let the objectives evaluate, and take their answers; raises what an objective raises that is no LayerclockError."""
+        self.ask()
+        if self._asked is None:
+            return
+
+        def done() -> None:
+            if progress is not None:
+                progress(self.result())
+            self._write()
+
+        self.record.evaluate(self._asked, done)
+        self._finish(self._asked)
+
+    def _finish(self, batch: Screened) -> None:
+        """The batch is recorded: the algorithm learns of it."""
+        self._tell_algorithm(batch)
+        self._rejected_in_a_row = 0
+        self._asked = None
+        if len(self.record) >= self.task.evaluations:
+            self.stopped = "budget"
+        elif len(self.record) == self.record.failed >= _MAX_FAILED:
+            self.stopped = "failed"
+        self._write(always=bool(self.stopped))
+
+    def _tell_algorithm(self, screened: Screened) -> None:
+        self._algorithm.tell(screened.genomes, screened.values * self.task.signs, self.record.violation(screened))
+
+    def _write(self, always: bool = False) -> None:
+        if self._folder is not None and (always or monotonic() - self._written_s > _WRITE_EVERY_S):
+            result = self.result()
+            result.write(self._folder)
+            self._written_s = monotonic()
+            if always:
+                from layerclock.search.picture import draw_front  # here, for matplotlib takes a second
+
+                draw_front(result, self._folder / "pareto.svg")
 
 
 def pareto_search(
@@ -67,91 +252,29 @@ def pareto_search(
     seed: int = 0,
     progress: Callable[[SearchResult], None] | None = None,
     metrics: Sequence[Objective] = (),
-    algorithm: AlgorithmFactory | None = None,
+    algorithm: str | AlgorithmFactory = "nsga2",
+    start: GenomeArray | None = None,
+    allowed: Sequence[Sequence[int]] | None = None,
+    workers: int = 1,
+    folder: Path | None = None,
 ) -> SearchResult:
-    """Search ``space`` for the networks that no other beats in all ``objectives``; NSGA-II unless told otherwise.
+    """Search ``space`` for the networks that no other beats in all ``objectives``: a :class:`Search`, run to its end.
 
-    Exactly ``evaluations`` distinct networks are evaluated, unless the space holds fewer (``stopped`` says so). No
-    network is evaluated twice, whatever the algorithm proposes. Networks that violate a constraint on a cheap objective
-    are rejected before the others are evaluated, and do not count. A failed evaluation counts, is recorded with its
-    reason, and is infeasible. ``metrics`` are recorded and may be constrained, but are not optimised.
-    ``population`` defaults to a tenth of the evaluations, between 10 and 50. One seed gives one result.
-    ``progress`` gets the result so far after each batch: show ``len(result)`` of ``result.budget``, or write it.
+    ``progress`` gets the result so far after each part of a batch: show ``len(result)`` of ``result.budget``.
 
-    Raises :class:`ArgumentError` and :class:`UnknownNameError` for arguments that cannot be, :class:`SearchError` if no
-    network satisfies the constraints or all evaluations fail, :class:`MissingExtraError` without pymoo, and whatever an
-    objective raises that is no :class:`LayerclockError`.
+    Raises what :class:`Search` raises, :class:`SearchError` if no network satisfies the hard constraints or all evaluations
+    fail, and whatever an objective raises that is no :class:`~layerclock.errors.LayerclockError`.
     """
-    index = SiteIndex.of(space)
-    measures = _checked_measures(index, objectives, metrics)
-    names = [measured.name for measured in measures]
-    foreign = [measured.name for measured in measures if measured.space_digest not in ("", index.digest)]
-    if foreign:
-        raise ArgumentError(
-            f"the objective {foreign[0]!r} is for networks of another space than {space.name!r}", "fit a predictor for this space"
-        )
-    limits = tuple(Constraint.parse(str(constraint), names) for constraint in constraints)
-    population = max(10, min(50, evaluations // 10)) if population is None else population
-    if evaluations < 1 or population < 2 or seed < 0:
-        raise ArgumentError(
-            f"evaluations={evaluations}, population={population}, seed={seed} is not a search",
-            "evaluations >= 1, population >= 2, seed >= 0",
-        )
-    if algorithm is None:
-        from layerclock.search.nsga2 import Nsga2  # here, so that pymoo is needed only where it is used
-
-        algorithm = Nsga2
-    proposer = algorithm(index, len(objectives), population, seed)
-    record = Evaluations(measures, limits)
-
-    def result(stopped: Stop) -> SearchResult:
-        values = np.array(record.values, dtype=np.float64).reshape(len(record), len(measures))
-        return SearchResult(
-            space=space.name,
-            index=index,
-            objectives=tuple(objectives),
-            metrics=tuple(metrics),
-            constraints=limits,
-            algorithm=proposer.name,
-            seed=seed,
-            budget=evaluations,
-            genomes=np.array(record.genomes, dtype=np.int64).reshape(len(record), len(index.genes)),
-            values=values[:, : len(objectives)],
-            metric_values=values[:, len(objectives) :],
-            failures=tuple(record.failures),
-            rejected=record.rejected,
-            stopped=stopped,
-        )
-
-    signs = np.array([-1.0 if objective.maximise else 1.0 for objective in objectives])
-    rng = np.random.default_rng([seed, 1])  # not the algorithm's own stream
-    seen: set[bytes] = set()
-    stopped: Stop = ""
-    rejected_in_a_row = 0
-    while not stopped:
-        batch = _new(index.canonical(proposer.propose()), seen)
-        if not len(batch):
-            batch = unseen(index, population, rng, seen)
-        if not len(batch):
-            stopped = "exhausted"
-            break
-        seen.update(row.tobytes() for row in batch)
-        outcome = record.add(batch, evaluations - len(record))
-        proposer.tell(outcome.genomes, outcome.values[:, : len(objectives)] * signs, outcome.violation)
-        rejected_in_a_row = 0 if outcome.recorded.any() else rejected_in_a_row + len(batch)
-        if len(record) == record.failed >= _MAX_FAILED:
-            break
-        if len(record) == evaluations:
-            stopped = "budget"
-        elif rejected_in_a_row >= _MAX_REJECTED:
-            stopped = "stalled"
-        elif progress is not None and outcome.recorded.any():
-            progress(result(""))
-    final = result(stopped)
+    search = Search(
+        space, objectives, constraints, evaluations, population, seed, metrics, algorithm, start, allowed, workers, folder
+    )  # fmt: skip
+    while not search.stopped:
+        search.step(progress)
+    final = search.result()
     if progress is not None and len(final):
         progress(final)
     if not final.feasible.any():
-        raise _nothing_feasible(final, record)
+        raise nothing_feasible(final, search.record)
     return final
 
 
@@ -165,28 +288,3 @@ def _checked_measures(index: SiteIndex, objectives: Sequence[Objective], metrics
             raise ArgumentError(f"the name {measured.name!r} is taken", "give each objective and metric a name of its own, and no gene's")
         taken |= {measured.name, measured.column}
     return measures
-
-
-def _new(genomes: GenomeArray, seen: set[bytes]) -> GenomeArray:
-    fresh = {row.tobytes(): row for row in genomes if row.tobytes() not in seen}
-    return np.array(list(fresh.values()), dtype=np.int64).reshape(len(fresh), genomes.shape[1])
-
-
-def _nothing_feasible(result: SearchResult, record: Evaluations) -> SearchError:
-    """The error that names the constraints that the nearest network violates, and its values."""
-    if len(record) and len(record) == record.failed:
-        return SearchError(
-            f"all {len(record)} evaluations failed; the first: {record.failures[0]}",
-            "check that predictor, evaluator and space belong together",
-        )
-    nearest = result.measured[result.violation.argmin()] if len(record) or record.nearest is None else record.nearest
-    values = {measured.name: value for measured, value in zip(record.measures, nearest, strict=True)}
-    # Of a rejected network only the cheap values are known.
-    known = [limit for limit in record.constraints if not np.isnan(values[limit.name])]
-    broken = [limit for limit in known if limit.violation(np.array([values[limit.name]]))[0] > 0]
-    asked = " and ".join(str(limit) for limit in broken)
-    seen = " and ".join(f"{limit.name}={values[limit.name]:.10g}" for limit in broken)
-    return SearchError(
-        f"no network of {result.space!r} satisfies {asked}: of {len(record) + record.rejected} proposed, the nearest has {seen}",
-        "relax the constraint to what the nearest network has, allow more evaluations, or search another space",
-    )

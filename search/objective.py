@@ -25,16 +25,17 @@ __all__ = [
     "FloatArray",
     "Objective",
     "accuracy_objective",
+    "hard_violation",
     "latency_objective",
     "macs_objective",
     "params_objective",
-    "total_violation",
+    "penalised",
 ]
 
 FloatArray = npt.NDArray[np.float64]
 
 _NAME = r"[A-Za-z_][\w.]*"
-_CONSTRAINT = re.compile(rf"\s*({_NAME})\s*(<=|>=)\s*(\S+)\s*")
+_CONSTRAINT = re.compile(rf"\s*({_NAME})\s*([<>][=~])\s*(\S+)\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,9 @@ class Objective:
     evaluated. ``cheap`` objectives (a predictor, an exact count) are evaluated before the others, so that a network
     which violates a constraint on one of them costs nothing more. ``unit`` is for names that do not end with it.
     ``space_digest``, where given, is the :attr:`SiteIndex.digest` of the only space whose genomes it understands.
+    ``interval``, where given, returns the lower and upper ends float64[N] between which the number is expected: a hard
+    constraint then holds where the unfavourable end satisfies it. ``source`` says where the numbers come from, such as the name of
+    an evaluator: a search is only continued with the same ones.
     Raises :class:`ArgumentError` for a name that could not stand in a constraint.
     """
 
@@ -54,6 +58,8 @@ class Objective:
     unit: str = ""
     cheap: bool = False
     space_digest: str = ""
+    interval: Callable[[GenomeArray], tuple[FloatArray, FloatArray]] | None = None
+    source: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(_NAME, self.name):
@@ -67,13 +73,17 @@ class Objective:
 
 
 def latency_objective(predictor: Predictor, name: str = "latency_ms") -> Objective:
-    """Predicted latency in ms, cheap. Give ``name`` where a search minimises the latencies of several devices."""
+    """Predicted latency in ms, cheap, with its interval. Give ``name`` where a search minimises the latencies of several devices."""
 
     def evaluate(genomes: GenomeArray) -> FloatArray:
         return predictor.predict(genomes).latency_ms
 
+    def interval(genomes: GenomeArray) -> tuple[FloatArray, FloatArray]:
+        predictions = predictor.predict(genomes)
+        return predictions.lower_ms, predictions.upper_ms
+
     card = getattr(predictor, "card", None)  # predictors of third parties need none
-    return Objective(name, evaluate, unit="ms", cheap=True, space_digest=getattr(card, "space_digest", ""))
+    return Objective(name, evaluate, unit="ms", cheap=True, space_digest=getattr(card, "space_digest", ""), interval=interval)
 
 
 def accuracy_objective(evaluator: AccuracyEvaluator, cheap: bool = False) -> Objective:
@@ -93,20 +103,26 @@ def params_objective(index: SiteIndex) -> Objective:
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """A bound on an objective or metric, in its own unit; the bound itself is allowed."""
+    """A bound on an objective or metric, in its own unit; the bound itself is allowed.
+
+    A hard one divides networks into feasible and infeasible. A ``soft`` one, written ``latency_ms<~6``, only makes a network's
+    objectives worse, by the share that it is beyond the bound.
+    """
 
     name: str
     operator: Literal["<=", ">="]
     limit: float
+    soft: bool = False
 
     @classmethod
     def parse(cls, text: str, known: Sequence[str]) -> Constraint:
-        """The constraint that a text such as ``latency_ms<=1.5`` or ``top1_percent>=90`` means.
+        """The constraint that a text such as ``latency_ms<=1.5`` or ``top1_percent>~90`` means.
 
         Raises :class:`ArgumentError` for a text of another form and :class:`UnknownNameError` for a name that is not
         among ``known``.
         """
-        hint = f"write NAME<=NUMBER or NAME>=NUMBER, such as {known[0] if known else 'latency_ms'}<=1.5"
+        example = known[0] if known else "latency_ms"
+        hint = f"write NAME<=NUMBER or NAME>=NUMBER, such as {example}<=1.5; {example}<~1.5 for a soft one"
         found = _CONSTRAINT.fullmatch(text)
         if found is None:
             raise ArgumentError(f"{text!r} is not a constraint", hint)
@@ -119,7 +135,7 @@ class Constraint:
             raise ArgumentError(f"{text!r} is not a constraint: its limit is not finite", hint)
         if name not in known:
             raise UnknownNameError("objective or metric", name, known)
-        return cls(name, "<=" if operator == "<=" else ">=", limit)
+        return cls(name, "<=" if operator.startswith("<") else ">=", limit, operator.endswith("~"))
 
     def violation(self, values: FloatArray) -> FloatArray:
         """How far each value is beyond the limit, relative to the limit: float64[N], 0 where it holds, inf for NaN."""
@@ -130,12 +146,41 @@ class Constraint:
         return np.where(np.isnan(values), np.inf, violated)
 
     def __str__(self) -> str:
-        return f"{self.name}{self.operator}{repr(float(self.limit)).removesuffix('.0')}"
+        operator = f"{self.operator[0]}~" if self.soft else self.operator
+        return f"{self.name}{operator}{repr(float(self.limit)).removesuffix('.0')}"
 
 
-def total_violation(constraints: Sequence[Constraint], names: Sequence[str], values: FloatArray) -> FloatArray:
-    """Sum of the relative violations of each row of ``values`` float64[N, K], whose columns are ``names``: float64[N]."""
+def hard_violation(
+    constraints: Sequence[Constraint], measures: Sequence[Objective], genomes: GenomeArray, values: FloatArray
+) -> FloatArray:
+    """Sum of the relative violations of the hard constraints, float64[N].
+
+    ``values`` float64[N, K] of the ``measures`` of ``genomes`` int64[N, G], in their own units. Where a measure has an interval, its
+    unfavourable end is held against the limit.
+    """
     total = np.zeros(len(values))
-    for constraint in constraints:
-        total += constraint.violation(values[:, list(names).index(constraint.name)])
+    for constraint, column, measured in _of_measures(constraints, measures):
+        if constraint.soft:
+            continue
+        ends = measured.interval(genomes) if measured.interval and len(genomes) else None
+        total += constraint.violation(values[:, column] if ends is None else ends[constraint.operator == "<="])
     return total
+
+
+def penalised(constraints: Sequence[Constraint], measures: Sequence[Objective], values: FloatArray) -> FloatArray:
+    """``values`` float64[N, K] to be minimised (maximised measures negated), worse by the share that a soft constraint is violated.
+
+    With one soft constraint on latency this is the soft objective of MnasNet (Tan et al., CVPR 2019, arXiv:1807.11626,
+    equation 3, exponents 0 and about -1) for every objective.
+    """
+    beyond = np.zeros((len(values), 1))
+    for constraint, column, measured in _of_measures(constraints, measures):
+        if constraint.soft:
+            own = -values[:, column] if measured.maximise else values[:, column]
+            beyond[:, 0] += constraint.violation(own)
+    return values + np.where(beyond > 0, np.abs(values) * beyond, 0.0)
+
+
+def _of_measures(constraints: Sequence[Constraint], measures: Sequence[Objective]) -> list[tuple[Constraint, int, Objective]]:
+    column = {measured.name: number for number, measured in enumerate(measures)}
+    return [(one, column[one.name], measures[column[one.name]]) for one in constraints if one.name in column]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from layerclock.errors import ArgumentError, SearchError
-from layerclock.search.objective import Constraint, FloatArray, Objective, total_violation
+from layerclock.search.objective import Constraint, FloatArray, Objective, hard_violation, penalised
 from layerclock.search.pareto import non_dominated
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SearchResult", "Stop"]
 
-Stop = Literal["", "budget", "exhausted", "stalled"]
+Stop = Literal["", "budget", "exhausted", "stalled", "failed"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,9 +29,11 @@ class SearchResult:
 
     ``metric_values`` float64[N, K] belong to ``metrics``, which were recorded beside the objectives. All values are in
     the measure's own unit and direction, and NaN where an evaluation failed; ``failures`` then says why ("" elsewhere).
+    ``population`` is the size of a batch; ``begun_with`` is "" or identifies the warm start and the choices that the search was held to.
     ``rejected`` networks violated a constraint on a cheap measure, and are neither recorded nor counted.
     ``stopped`` says why the search ended: ``budget`` (all evaluations made), ``exhausted`` (the space holds no further
-    network), ``stalled`` (no proposed network satisfied the cheap constraints any more), or "" while it runs.
+    network), ``stalled`` (no proposed network satisfied the cheap constraints any more), ``failed`` (not one of the first evaluations
+    succeeded), or "" while it runs.
     What is feasible and what is Pareto-optimal is derived from the values, never stored.
     Raises :class:`SearchError` where genomes are not canonical, not distinct, or of another number than the values.
     """
@@ -43,6 +45,8 @@ class SearchResult:
     constraints: tuple[Constraint, ...]
     algorithm: str
     seed: int
+    population: int
+    begun_with: str
     budget: int
     genomes: GenomeArray
     values: FloatArray
@@ -75,10 +79,9 @@ class SearchResult:
 
     @property
     def violation(self) -> FloatArray:
-        """Sum of the relative constraint violations, inf where an evaluation failed: float64[N]."""
+        """Sum of the relative violations of the hard constraints, inf where an evaluation failed: float64[N]."""
         failed = np.array([reason != "" for reason in self.failures], dtype=np.bool_)
-        names = [measured.name for measured in self.measures]
-        return np.where(failed, np.inf, total_violation(self.constraints, names, self.measured))
+        return np.where(failed, np.inf, hard_violation(self.constraints, self.measures, self.genomes, self.measured))
 
     @property
     def feasible(self) -> npt.NDArray[np.bool_]:
@@ -87,8 +90,9 @@ class SearchResult:
 
     @property
     def minimised(self) -> FloatArray:
-        """Objective values with the sign that makes smaller better: float64[N, M]."""
-        return np.where([objective.maximise for objective in self.objectives], -self.values, self.values)
+        """Objective values with the sign that makes smaller better, worse where soft constraints are violated: float64[N, M]."""
+        signed = np.where([measured.maximise for measured in self.measures], -self.measured, self.measured)
+        return penalised(self.constraints, self.measures, signed)[:, : len(self.objectives)]
 
     def pareto(self) -> npt.NDArray[np.int64]:
         """Numbers of the evaluations that no other feasible one dominates, by rising first objective: int64[P].
@@ -106,7 +110,7 @@ class SearchResult:
         """
         if len(reference) != len(self.objectives):
             raise ArgumentError(f"the reference point has {len(reference)} coordinates for {len(self.objectives)} objectives")
-        from layerclock.search.nsga2 import hypervolume  # here, so that a result can be read without pymoo
+        from layerclock.search.ranking import hypervolume  # here, so that a result can be read without pymoo
 
         signs = [-1.0 if objective.maximise else 1.0 for objective in self.objectives]
         return hypervolume(self.minimised[self.pareto()], [sign * limit for sign, limit in zip(signs, reference, strict=True)])

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from layerclock.search.result import SearchResult
     from layerclock.space import Choice, GenomeArray, SiteIndex
 
-__all__ = ["SavedPareto", "read_pareto", "write_result"]
+__all__ = ["SavedPareto", "read_evaluations", "read_pareto", "write_result"]
+
+# What must be the same where a search goes on in its folder.
+_SETTINGS = ("space", "digest", "algorithm", "seed", "population", "begun_with", "objectives", "metrics", "constraints")
 
 _FORMAT, _FORMAT_VERSION = "layerclock-pareto", 1
 
@@ -94,6 +97,39 @@ def read_pareto(path: Path | str, index: SiteIndex | None = None) -> SavedPareto
     return saved
 
 
+def read_evaluations(folder: Path, search: SearchResult) -> dict[bytes, tuple[FloatArray, str]]:
+    """Values float64[K] and failure ("" for none) of every evaluation in ``folder``, by the bytes of its genome; none where it is empty.
+
+    Raises :class:`SearchError` if the folder holds a search of other settings than ``search`` has, or files that cannot be read.
+    """
+    path = folder / "evaluations.parquet"
+    if not path.exists():
+        return {}
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+        found = json.loads((table.schema.metadata or {})[b"layerclock"])
+        columns = (
+            [table.column(measured.column).to_pylist() for measured in search.measures] if found["digest"] == search.index.digest else []
+        )
+        genomes, failures = table.column("genome").to_pylist(), table.column("failure").to_pylist()
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        raise SearchError(f"{path} is not a search that can go on: {error}", "give another folder") from error
+    expected = json.loads(json.dumps(_description(search)))
+    for name in _SETTINGS:
+        if found.get(name) != expected[name]:
+            raise SearchError(
+                f"{folder} holds another search: its {name} is {found.get(name)}, this one's {expected[name]}",
+                "give another folder, or the same settings to go on; only the number of evaluations may grow",
+            )
+    return {
+        np.array(genome, dtype=np.int64).tobytes(): (np.array([np.nan if one is None else one for one in values]), failure or "")
+        for genome, failure, *values in zip(genomes, failures, *columns, strict=True)
+    }
+
+
 def _description(result: SearchResult) -> dict[str, Any]:
     return {
         "format": _FORMAT,
@@ -103,8 +139,12 @@ def _description(result: SearchResult) -> dict[str, Any]:
         "digest": result.index.digest,
         "algorithm": result.algorithm,
         "seed": result.seed,
-        "objectives": [{"name": goal.name, "unit": goal.unit, "maximise": goal.maximise} for goal in result.objectives],
-        "metrics": [{"name": metric.name, "unit": metric.unit} for metric in result.metrics],
+        "population": result.population,
+        "begun_with": result.begun_with,
+        "objectives": [
+            {"name": goal.name, "unit": goal.unit, "maximise": goal.maximise, "source": goal.source} for goal in result.objectives
+        ],
+        "metrics": [{"name": metric.name, "unit": metric.unit, "source": metric.source} for metric in result.metrics],
         "constraints": [str(constraint) for constraint in result.constraints],
         "budget": result.budget,
         "evaluations": len(result),
@@ -133,6 +173,12 @@ def _write_parquet(result: SearchResult, path: Path) -> None:
     columns: dict[str, Any] = {"evaluation": pa.array(range(len(result)), pa.int64())}
     for column, measured in enumerate(result.measures):
         columns[measured.column] = pa.array(result.measured[:, column], pa.float64(), from_pandas=True)  # NaN to null
+        if measured.interval is not None and len(result):
+            lower, upper = measured.interval(result.genomes)
+            columns |= {
+                f"{measured.column}_lower": pa.array(lower, pa.float64()),
+                f"{measured.column}_upper": pa.array(upper, pa.float64()),
+            }
     configs = [result.config(number) for number in range(len(result))]
     for gene in result.index.genes:
         kinds = {type(choice) for choice in gene.choices}

@@ -51,18 +51,38 @@ HOMES = {
     ),
     "pyarrow": ("datasets/", "profiler/store.py", "search/result_files.py"),
     "pandas": (),
-    "sklearn": ("predictors/regressors.py", "predictors/trees.py", "search/supernet/digits.py"),
+    "sklearn": (
+        "predictors/regressors.py",
+        "predictors/trees.py",
+        "search/gaussian.py",
+        "search/warm_start.py",
+        "search/supernet/digits.py",
+    ),
     "skl2onnx": ("predictors/graph.py",),
-    "threadpoolctl": ("predictors/regressors.py", "predictors/trees.py"),
-    "scipy": ("predictors/evaluate.py", "predictors/kernelwise.py", "search/supernet/evaluator.py"),
-    "pymoo": ("search/nsga2.py",),
+    "threadpoolctl": ("predictors/regressors.py", "predictors/trees.py", "search/gaussian.py", "search/light_predictors.py"),
+    "scipy": ("predictors/evaluate.py", "predictors/kernelwise.py", "search/gaussian.py", "search/supernet/evaluator.py"),
+    "pymoo": ("search/algorithms/nsga2.py", "search/ranking.py"),
+    "moocore": ("search/ranking.py",),
     "safetensors": ("search/supernet/checkpoint.py",),
-    "matplotlib": (),
+    "matplotlib": ("search/picture.py",),
     "plotly": (),
     "click": ("src/layerclock/cli/",),
     "rich": ("src/layerclock/cli/",),
 }
-HEAVY = ("torch", "openvino", "pandas", "pyarrow", "sklearn", "scipy", "pymoo", "onnx", "onnxruntime", "matplotlib", "safetensors")
+HEAVY = (
+    "moocore",
+    "torch",
+    "openvino",
+    "pandas",
+    "pyarrow",
+    "sklearn",
+    "scipy",
+    "pymoo",
+    "onnx",
+    "onnxruntime",
+    "matplotlib",
+    "safetensors",
+)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ __all__ = [
 
 # Which extra brings the package that a plug-in needs; used for the hint of MissingExtraError.
 _EXTRAS = {
+    "matplotlib": "search",
+    "moocore": "search",
     "onnx": "export",
     "onnxscript": "export",
     "openvino": "openvino",
@@ -44,7 +46,7 @@ _EXTRAS = {
 
 
 def plugin_names(kind: str) -> list[str]:
-    """Registered names of one kind: ``devices``, ``predictors``, ``spaces`` or ``evaluators``."""
+    """Registered names of one kind: ``algorithms``, ``devices``, ``evaluators``, ``predictors`` or ``spaces``."""
     return sorted({entry.name for entry in entry_points(group=f"layerclock.{kind}")})
 
 

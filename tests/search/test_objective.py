@@ -16,10 +16,10 @@ from layerclock.search.objective import (
     Constraint,
     Objective,
     accuracy_objective,
+    hard_violation,
     latency_objective,
     macs_objective,
     params_objective,
-    total_violation,
 )
 from layerclock.search.spaces.mobilenetv3 import ofa_mobilenetv3
 from layerclock.space import SiteIndex, sample
@@ -101,7 +101,9 @@ def test_violation_is_relative_zero_at_the_limit_and_infinite_for_nan() -> None:
     np.testing.assert_array_equal(Constraint("a", ">=", 2.0).violation(values), [0.5, 0, 0, np.inf])
     np.testing.assert_array_equal(Constraint("a", "<=", 0.0).violation(values), [1, 2, 3, np.inf])
     assert Constraint("a", "<=", 1e300).violation(np.array([np.nextafter(1e300, np.inf)]))[0] > 0
-    both = total_violation([Constraint("a", "<=", 2.0), Constraint("b", ">=", 4.0)], ["a", "b"], np.array([[3.0, 3.0], [1.0, 5.0]]))
+    limits = [Constraint("a", "<=", 2.0), Constraint("b", ">=", 4.0), Constraint("b", ">=", 9.0, soft=True)]
+    measures = [Objective(name, lambda genomes: np.zeros(len(genomes))) for name in ("a", "b")]
+    both = hard_violation(limits, measures, np.zeros((2, 1), dtype=np.int64), np.array([[3.0, 3.0], [1.0, 5.0]]))
     np.testing.assert_array_equal(both, [0.75, 0])
 
 

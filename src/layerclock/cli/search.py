@@ -2,45 +2,56 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
 import click
 
+from layerclock.atomic import write_atomically
+from layerclock.cli.measured import measure_networks
+from layerclock.cli.objectives import HELP, parse_objectives
 from layerclock.cli.output import Report, json_option, print_json, print_table, progress_bar, quiet_option
-from layerclock.errors import ArgumentError, PredictorError
-from layerclock.plugins import load_evaluator, load_space
-from layerclock.search.objective import Objective, accuracy_objective, latency_objective, macs_objective, params_objective
+from layerclock.errors import ArgumentError
+from layerclock.plugins import load_space, plugin_names
 from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from layerclock.interfaces import SearchSpace
+    from layerclock.search.objective import FloatArray
     from layerclock.search.result import SearchResult
+    from layerclock.space import GenomeArray
 
 __all__ = ["progress_teller", "result_rows"]
 
 
 @click.command("search")
 @click.option("--space", "space_name", required=True, help="Search space.")
-@click.option("--objective", "objectives", multiple=True, required=True, metavar="KIND[:WHAT]",
-              help="accuracy:EVALUATOR, latency:PREDICTOR.onnx, macs or params; two or more.")  # fmt: skip
-@click.option("--constraint", "constraints", multiple=True, help='Such as "latency_ms<=6"; may be repeated.')
+@click.option("--objective", "objectives", multiple=True, required=True, metavar="KIND[:WHAT]", help=f"{HELP} One or more.")
+@click.option("--constraint", "constraints", multiple=True,
+              help='Such as "latency_ms<=6", or "latency_ms<~6" for a soft one; predictions must hold with their intervals.')  # fmt: skip
+@click.option("--algorithm", default="scout", show_default=True, help="One of: " + ", ".join(plugin_names("algorithms")) + ".")
 @click.option("--evaluations", default=100, show_default=True, help="Distinct networks to evaluate.")
-@click.option("--population", type=int, help="Population; by default a tenth of the evaluations, between 10 and 50.")
+@click.option("--population", type=int, help="Size of a batch; by default a tenth of the evaluations, between 10 and 50.")
+@click.option("--warm-start", "earlier", multiple=True, type=click.Path(path_type=Path, exists=True),
+              help="Folder of an earlier search, of this space or another: begin with its front. May be repeated.")  # fmt: skip
+@click.option("--reduce", is_flag=True, help="Search only the choices that are usual in the earlier searches' fronts.")
+@click.option("--workers", default=1, show_default=True, help="Networks to evaluate at the same time, in threads.")
+@click.option("--measure", "device", help="Measure the front on this device at the end, and hold it against the constraints.")
 @click.option("--seed", default=0, show_default=True, help="Seed: one seed gives one result.")
 @click.option("-o", "--output", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the result.")
 @json_option
 @quiet_option
 def command(
-    space_name: str, objectives: tuple[str, ...], constraints: tuple[str, ...], evaluations: int, population: int | None, seed: int,
-    folder: Path, as_json: bool, quiet: bool,
+    space_name: str, objectives: tuple[str, ...], constraints: tuple[str, ...], algorithm: str, evaluations: int, population: int | None,
+    earlier: tuple[Path, ...], reduce: bool, workers: int, device: str | None, seed: int, folder: Path, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Search a space for the networks that no other beats in all objectives.
 
-    Writes evaluations.parquet, pareto.csv and pareto.json.
+    Writes evaluations.parquet, pareto.csv, pareto.json and pareto.svg. Interrupted, it goes on when called again.
 
     Example: layerclock search --space digits-mobilenetv3 --objective accuracy:digits-supernet
     --objective latency:cpu.onnx --constraint "latency_ms<=0.9" -o runs/s
@@ -49,20 +60,25 @@ def command(
 
     space = load_space(space_name)
     index = SiteIndex.of(space)
-    chosen = [_objective(text, space, index) for text in objectives]
+    chosen = parse_objectives(objectives, space, index, folder)
+    start, allowed = _earlier(earlier, reduce, index)
     with progress_bar(quiet) as report:
-        result = pareto_search(space, chosen, constraints, evaluations, population, seed, progress_teller(report, "search"))
-    result.write(folder)
-    front = result.pareto()
+        result = pareto_search(
+            space, chosen, constraints, evaluations, population, seed, progress_teller(report, "search"), algorithm=algorithm,
+            start=start, allowed=allowed, workers=workers, folder=folder,
+        )  # fmt: skip
+        measured = _measure(result, device, space, folder, report) if device else None
     if as_json:
-        networks = [
-            {**{o.name: float(v) for o, v in zip(result.objectives, result.values[n], strict=True)}, "genome": result.genomes[n].tolist()}
-            for n in front
-        ]
-        print_json({"folder": str(folder), "evaluations": len(result), "stopped": result.stopped, "pareto": networks})
+        _print_json(result, folder, measured)
         return
-    print_table(f"{len(front)} Pareto-optimal of {len(result)} evaluated networks", *result_rows(result))
-    click.echo(f"{folder / 'pareto.csv'}, pareto.json, evaluations.parquet")
+    columns, rows = result_rows(result)
+    if measured is not None:
+        columns, rows = [*columns, f"{device} ms"], [[*row, f"{value:.4g}"] for row, value in zip(rows, measured, strict=True)]
+    print_table(f"{len(result.pareto())} Pareto-optimal of {len(result)} evaluated networks", columns, rows)
+    if measured is not None:
+        for text in _verdicts(result, measured):
+            click.echo(text)
+    click.echo(f"{folder / 'pareto.csv'}, pareto.json, pareto.svg, evaluations.parquet")
 
 
 def result_rows(result: SearchResult) -> tuple[list[str], list[list[str]]]:
@@ -79,37 +95,69 @@ def result_rows(result: SearchResult) -> tuple[list[str], list[list[str]]]:
 
 
 def progress_teller(report: Report, label: str) -> Callable[[SearchResult], None]:
-    """A progress callback for a search that reports evaluations made and the time left at the pace so far."""
+    """A progress callback for a search: evaluations, size of the front, hypervolume against the first batch's, and the time left."""
     start = monotonic()
+    first: list[tuple[list[float], float]] = []
 
     def tell(result: SearchResult) -> None:
         done = len(result)
         left_s = (monotonic() - start) / done * (result.budget - done) if done else float("nan")
-        report(label, done, result.budget, left_s)
+        if not first and done >= result.population and result.feasible.sum() > 1:
+            reference = result.minimised[result.feasible].max(axis=0)
+            signs = [-1.0 if goal.maximise else 1.0 for goal in result.objectives]
+            limits = [sign * float(limit) for sign, limit in zip(signs, reference, strict=True)]
+            first.append((limits, result.hypervolume(limits)))
+        grown = f", {len(result.pareto())} on the front"
+        if first and first[0][1] > 0:
+            grown += f", hypervolume x{result.hypervolume(first[0][0]) / first[0][1]:.3f}"
+        report(label + grown, done, result.budget, left_s)
 
     return tell
 
 
-def _objective(text: str, space: SearchSpace, index: SiteIndex) -> Objective:
-    kind, _, what = text.partition(":")
-    exact = {"macs": macs_objective, "params": params_objective}
-    if kind in exact and not what:
-        return exact[kind](index)
-    if kind == "latency" and what:
-        from layerclock.predictors.portable import load
+def _earlier(folders: tuple[Path, ...], reduce: bool, index: SiteIndex) -> tuple[GenomeArray | None, tuple[tuple[int, ...], ...] | None]:
+    """The networks to begin with, and the choices to search, from the fronts of earlier searches."""
+    if not folders:
+        if reduce:
+            raise ArgumentError("--reduce needs earlier searches", "name their folders with --warm-start")
+        return None, None
+    from layerclock.search.result_files import read_pareto
+    from layerclock.search.warm_start import common_choices, translate
 
-        predictor = load(what)
-        if predictor.card.space_digest != index.digest:
-            raise PredictorError(
-                f"{what} predicts networks of {predictor.card.space!r}, not of {space.name!r}", "search the predictor's space"
-            )
-        return latency_objective(predictor)
-    if kind == "accuracy" and what:
-        evaluator = load_evaluator(what)
-        own = getattr(evaluator, "space", None)
-        if own is not None and SiteIndex.of(own).digest != index.digest:
-            raise ArgumentError(
-                f"the evaluator {what!r} judges networks of {own.name!r}, not of {space.name!r}", "search the evaluator's space"
-            )
-        return accuracy_objective(evaluator)
-    raise ArgumentError(f"--objective {text!r} is none", "accuracy:EVALUATOR, latency:PREDICTOR.onnx, macs or params")
+    genomes = translate([config for folder in folders for config in read_pareto(folder).configs], index)
+    return genomes, common_choices(index, genomes) if reduce else None
+
+
+def _measure(result: SearchResult, device: str, space: SearchSpace, folder: Path, report: Report) -> FloatArray:
+    front = result.pareto()
+    latency_ms = measure_networks(
+        device, space, result.genomes[front], folder / "front", lambda p: report(f"front: {p.stage}", p.done, p.total, p.left_s)
+    )
+
+    def write(path: Path) -> None:
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["evaluation", "device", "measured_latency_ms"])
+            writer.writerows([number, device, value] for number, value in zip(front.tolist(), latency_ms.tolist(), strict=True))
+
+    write_atomically(folder / "front_measured.csv", write)
+    return latency_ms
+
+
+def _verdicts(result: SearchResult, measured: FloatArray) -> list[str]:
+    """For each constraint on a latency: how many of the measured networks meet it."""
+    units = {goal.name: goal.unit for goal in result.measures}
+    return [
+        f"{limit}: {int((limit.violation(measured) == 0).sum())} of {len(measured)} meet it as measured"
+        for limit in result.constraints
+        if units[limit.name] == "ms"
+    ]
+
+
+def _print_json(result: SearchResult, folder: Path, measured: FloatArray | None) -> None:
+    networks = []
+    for position, number in enumerate(result.pareto()):
+        values = {goal.name: float(value) for goal, value in zip(result.objectives, result.values[number], strict=True)}
+        taken = {} if measured is None else {"measured_latency_ms": float(measured[position])}
+        networks.append({**values, **taken, "genome": result.genomes[number].tolist()})
+    print_json({"folder": str(folder), "evaluations": len(result), "stopped": result.stopped, "pareto": networks})

@@ -1,0 +1,1 @@
+"""Search algorithms, one a file: each proposes networks and is told what became of them."""

@@ -1,0 +1,46 @@
+"""Light predictors of a search's measures, fitted anew in every iteration. Needs scikit-learn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from layerclock.predictors.encoding import masked_one_hot
+from layerclock.predictors.regressors import REGRESSORS
+
+if TYPE_CHECKING:
+    from layerclock.search.objective import FloatArray
+    from layerclock.search.task import Task
+    from layerclock.space import GenomeArray
+
+__all__ = ["LightPredictors"]
+
+
+class LightPredictors:
+    """One regressor for each measure that is not cheap, on the masked one-hot encoding; cheap measures are asked themselves.
+
+    ``genomes`` int64[N, G] and ``values`` float64[N, K], to be minimised; networks whose value is NaN are left out for that measure.
+    ``model`` names one of :data:`~layerclock.predictors.regressors.REGRESSORS`.
+    """
+
+    def __init__(self, task: Task, genomes: GenomeArray, values: FloatArray, model: str) -> None:
+        self._task = task
+        self._fitted: dict[int, tuple[Any, float, float]] = {}
+        encoded = masked_one_hot(task.index, genomes)
+        with threadpool_limits(1):
+            for column in task.dear:
+                known = np.isfinite(values[:, column])
+                offset, scale = float(values[known, column].mean()), float(values[known, column].std()) or 1.0
+                fitted = REGRESSORS[model]().fit(encoded[known], (values[known, column] - offset) / scale)
+                self._fitted[int(column)] = fitted, offset, scale
+
+    def __call__(self, genomes: GenomeArray) -> FloatArray:
+        """Values float64[n, K] of genomes int64[n, G], to be minimised."""
+        values = self._task.cheap_values(genomes)
+        encoded = masked_one_hot(self._task.index, genomes)
+        with threadpool_limits(1):
+            for column, (fitted, offset, scale) in self._fitted.items():
+                values[:, column] = np.ravel(fitted.predict(encoded)) * scale + offset
+        return values

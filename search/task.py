@@ -1,0 +1,70 @@
+"""What an algorithm is asked to search: the space, what is known of a network for nothing, and what has to be evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from layerclock.search.objective import Constraint, FloatArray, Objective, hard_violation, penalised
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from layerclock.search.variation import Variation
+    from layerclock.space import GenomeArray, SiteIndex
+
+__all__ = ["Task"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """A search's task. ``measures`` are its ``objectives`` and, behind them, the metrics that are recorded and may be constrained.
+
+    Algorithms see values float64[n, K] of all measures, each *to be minimised* (maximised ones negated). ``start`` int64[W, G] are the
+    canonical networks to begin with, none or those of a warm start; ``population`` is the number of networks in a batch.
+    """
+
+    index: SiteIndex
+    variation: Variation
+    measures: tuple[Objective, ...]
+    objectives: int
+    constraints: tuple[Constraint, ...]
+    evaluations: int
+    population: int
+    seed: int
+    start: GenomeArray
+
+    @property
+    def signs(self) -> FloatArray:
+        """-1 for a maximised measure, 1 for the others: float64[K]."""
+        return np.array([-1.0 if measured.maximise else 1.0 for measured in self.measures])
+
+    @property
+    def dear(self) -> npt.NDArray[np.int64]:
+        """Columns of the measures that are not cheap."""
+        return np.array([column for column, measured in enumerate(self.measures) if not measured.cheap], dtype=np.int64)
+
+    def cheap_values(self, genomes: GenomeArray) -> FloatArray:
+        """Values float64[n, K], NaN in the columns that are not cheap."""
+        values = np.full((len(genomes), len(self.measures)), np.nan)
+        for column, measured in enumerate(self.measures):
+            if measured.cheap and len(genomes):
+                values[:, column] = measured.evaluate(genomes)
+        return values * self.signs
+
+    def violation(self, genomes: GenomeArray, values: FloatArray) -> FloatArray:
+        """Sum of the relative violations of the hard constraints: float64[n], 0 where all hold."""
+        return hard_violation(self.constraints, self.measures, genomes, values * self.signs)
+
+    def ranked(self, values: FloatArray) -> FloatArray:
+        """The objectives as networks are ranked by them, soft constraints taken in: float64[n, M]."""
+        return penalised(self.constraints, self.measures, values)[:, : self.objectives]
+
+    def first_networks(self, rng: np.random.Generator) -> GenomeArray:
+        """The networks to begin with, filled up to a population from the smallest to the largest one: int64[n, G], canonical."""
+        missing = self.population - len(self.start)
+        if missing <= 0:
+            return self.start
+        return np.concatenate([self.start, self.variation.first_population(missing, rng)])

@@ -1,0 +1,86 @@
+"""What the words of ``--objective`` mean."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from layerclock.cli.measured import MeasuredLatency
+from layerclock.errors import ArgumentError, PredictorError
+from layerclock.plugins import find_devices, load_evaluator
+from layerclock.search.objective import Objective, accuracy_objective, latency_objective, macs_objective, params_objective
+from layerclock.space import SiteIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from layerclock.interfaces import Predictor, SearchSpace
+
+__all__ = ["HELP", "parse_objectives"]
+
+HELP = "accuracy:EVALUATOR, latency:PREDICTOR.onnx, latency:TABLE.parquet, latency:DEVICE (measured), macs or params."
+
+
+def parse_objectives(texts: Sequence[str], space: SearchSpace, index: SiteIndex, folder: Path) -> list[Objective]:
+    """The objectives that the user wrote; several latencies are told apart by the names of their files or devices.
+
+    Raises :class:`ArgumentError` for a text that is none, and what loading evaluators, predictors, tables and devices raises.
+    """
+    several = sum(text.startswith("latency:") for text in texts) > 1
+    objectives = []
+    for text in texts:
+        kind, _, what = text.partition(":")
+        if kind not in _KINDS or bool(what) != (kind in ("accuracy", "latency")):
+            raise ArgumentError(f"--objective {text!r} is none", HELP)
+        made = replace(_KINDS[kind](what, space, index, folder), source=text)
+        if several and kind == "latency":
+            made = replace(made, name=f"latency_{_word(Path(what).stem)}_ms")
+        objectives.append(made)
+    return objectives
+
+
+def _word(text: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in text)
+
+
+def _latency(what: str, space: SearchSpace, index: SiteIndex, folder: Path) -> Objective:
+    if what.endswith((".onnx", ".parquet")):
+        return latency_objective(_predictor(what, space, index))
+    if what in [entry.name for entry in find_devices()]:
+        return Objective("latency_ms", MeasuredLatency(what, space, folder / f"measured-{_word(what)}"), unit="ms")
+    raise ArgumentError(
+        f"--objective 'latency:{what}' is neither a file nor a device", "PREDICTOR.onnx, TABLE.parquet, or a name of `layerclock devices`"
+    )
+
+
+def _predictor(what: str, space: SearchSpace, index: SiteIndex) -> Predictor:
+    if what.endswith(".parquet"):
+        from layerclock.datasets.table import read_table
+        from layerclock.predictors.fitting import fit
+
+        return fit(read_table(what), space)
+    from layerclock.predictors.portable import load
+
+    predictor = load(what)
+    if predictor.card.space_digest != index.digest:
+        raise PredictorError(f"{what} predicts networks of {predictor.card.space!r}, not of {space.name!r}", "search the predictor's space")
+    return predictor
+
+
+def _accuracy(what: str, space: SearchSpace, index: SiteIndex, _: Path) -> Objective:
+    evaluator = load_evaluator(what)
+    own = getattr(evaluator, "space", None)
+    if own is not None and SiteIndex.of(own).digest != index.digest:
+        raise ArgumentError(
+            f"the evaluator {what!r} judges networks of {own.name!r}, not of {space.name!r}", "search the evaluator's space"
+        )
+    return accuracy_objective(evaluator, cheap=bool(getattr(evaluator, "cheap", False)))
+
+
+_KINDS: dict[str, Callable[[str, SearchSpace, SiteIndex, Path], Objective]] = {
+    "accuracy": _accuracy,
+    "latency": _latency,
+    "macs": lambda _what, _space, index, _folder: macs_objective(index),
+    "params": lambda _what, _space, index, _folder: params_objective(index),
+}
