@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from layerclock.search.ranking import best_first
 from layerclock.search.variation import distinct
@@ -56,17 +57,18 @@ def evolve(
     parts: list[tuple[GenomeArray, FloatArray, FloatArray]] = []
     alive: tuple[GenomeArray, FloatArray, FloatArray] | None = None
     asked = 0
-    while len(fresh) and asked < evaluations:
-        seen.update(row.tobytes() for row in fresh)
-        asked += len(fresh)
-        values = predict(fresh)
-        part = fresh, task.ranked(values), task.violation(fresh, values)
-        parts.append(part)
-        merged = part if alive is None else tuple(np.concatenate(pair) for pair in zip(alive, part, strict=True))
-        order = best_first(merged[1], merged[2], _SURVIVORS)
-        alive = merged[0][order], merged[1][order], merged[2][order]
-        winners = rng.integers(0, len(order), (2, _SURVIVORS // 2, 2)).min(axis=2)
-        fresh = distinct(task.variation.children(alive[0][winners[0]], alive[0][winners[1]], rng), seen)
-        if not len(fresh):  # the population has run into a corner
-            fresh = distinct(task.index.canonical(task.variation.random(_SURVIVORS, rng)), seen)
+    with threadpool_limits(1):  # products this small: threads that wait for a busy core cost more than they bring
+        while len(fresh) and asked < evaluations:
+            seen.update(row.tobytes() for row in fresh)
+            asked += len(fresh)
+            values = predict(fresh)
+            part = fresh, task.ranked(values), task.violation(fresh, values)
+            parts.append(part)
+            merged = part if alive is None else tuple(np.concatenate(pair) for pair in zip(alive, part, strict=True))
+            order = best_first(merged[1], merged[2], _SURVIVORS)
+            alive = merged[0][order], merged[1][order], merged[2][order]
+            winners = rng.integers(0, len(order), (2, _SURVIVORS // 2, 2)).min(axis=2)
+            fresh = distinct(task.variation.children(alive[0][winners[0]], alive[0][winners[1]], rng), seen)
+            if not len(fresh):  # the population has run into a corner
+                fresh = distinct(task.index.canonical(task.variation.random(_SURVIVORS, rng)), seen)
     return Visited(*(np.concatenate(kind) for kind in zip(*parts, strict=True)))

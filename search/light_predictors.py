@@ -40,7 +40,6 @@ class LightPredictors:
         """Values float64[n, K] of genomes int64[n, G], to be minimised."""
         values = self._task.cheap_values(genomes)
         encoded = masked_one_hot(self._task.index, genomes)
-        with threadpool_limits(1):
-            for column, (fitted, offset, scale) in self._fitted.items():
-                values[:, column] = np.ravel(fitted.predict(encoded)) * scale + offset
+        for column, (fitted, offset, scale) in self._fitted.items():
+            values[:, column] = np.ravel(fitted.predict(encoded)) * scale + offset
         return values

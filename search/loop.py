@@ -208,6 +208,7 @@ class Search:
         """Ask, let the objectives evaluate, and take their answers; raises what an objective raises that is no LayerclockError."""
         self.ask()
         if self._asked is None:
+            self._write(always=True)
             return
 
         def done() -> None:
@@ -215,7 +216,12 @@ class Search:
                 progress(self.result())
             self._write()
 
-        self.record.evaluate(self._asked, done)
+        try:
+            self.record.evaluate(self._asked, done)
+        except BaseException:
+            self._written_s = -np.inf
+            self._write()
+            raise
         self._finish(self._asked)
 
     def _finish(self, batch: Screened) -> None:

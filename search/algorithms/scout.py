@@ -82,7 +82,7 @@ class Scout:
         for column, process in self._processes.items():
             mean, deviation = process.mean_and_deviation(candidates)
             expected[:, column], hoped[:, column] = mean, mean - _OPTIMISM * deviation
-        feasible = task.violation(candidates, hoped) == 0
+        feasible = task.violation(candidates, expected) == 0  # no optimism about what must hold
         expected, hoped = task.ranked(expected), task.ranked(hoped)
         known = told.evaluated & (told.violation == 0)
         front = task.ranked(told.values[known])

@@ -122,6 +122,8 @@ class SiteIndex:
         self.relevance = np.concatenate([pair[2] for pair in pairs]) if pairs else np.zeros(0, dtype=np.bool_)
         starts = np.cumsum([0, *(len(pair[2]) for pair in pairs)])[:-1]
         self.pair_start = starts.astype(np.int64) - self.offsets[self.pair_site]
+        self._radix = self.radix.astype(np.float64)
+        self._gene_of_pair = (self.pair_gene[:, None] == np.arange(len(self.genes))).astype(np.float32)
         self._macs = np.array([layer.macs for layer in vocabulary] + [0], dtype=np.int64)
         self._params = np.array([layer.params for layer in vocabulary] + [0], dtype=np.int64)
 
@@ -149,7 +151,8 @@ class SiteIndex:
 
     def options(self, genomes: GenomeArray) -> GenomeArray:
         """Number of the option that stands at each site: int64[N, S]."""
-        return genomes @ self.radix + self.offsets
+        # Exact in floating point, whose products are several times faster: the numbers are far below 2**53.
+        return (genomes.astype(np.float64) @ self._radix).astype(np.int64) + self.offsets
 
     def layers(self, genomes: npt.ArrayLike) -> GenomeArray:
         """Vocabulary number of the layer at each site, -1 where nothing stands: int64[N, S]."""
@@ -176,9 +179,7 @@ class SiteIndex:
         """Whether each gene changes anything in its network: bool[N, G]."""
         checked = self.check(genomes)
         relevant = self.relevance[self.options(checked)[:, self.pair_site] + self.pair_start]
-        active = np.zeros(checked.shape, dtype=np.bool_)
-        for pair, gene in enumerate(self.pair_gene):
-            active[:, gene] |= relevant[:, pair]
+        active: npt.NDArray[np.bool_] = relevant.astype(np.float32) @ self._gene_of_pair > 0
         return active
 
     def canonical(self, genomes: npt.ArrayLike) -> GenomeArray:

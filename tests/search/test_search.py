@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+from tiny_space import EVERY_TINY, INDEX, OFA, TINY, TINY_INDEX, FloatingArray, counted, quality
 
 from layerclock.errors import ArgumentError, DeviceError, MissingExtraError, SearchError, UnknownNameError
-from layerclock.network import Layer, TensorSpec
 from layerclock.search.loop import pareto_search
 from layerclock.search.objective import Constraint, FloatArray, Objective, macs_objective, params_objective
 from layerclock.search.pareto import non_dominated
@@ -22,73 +20,10 @@ from layerclock.search.ranking import hypervolume
 from layerclock.search.result import SearchResult
 from layerclock.search.spaces.mobilenetv3 import ofa_mobilenetv3
 from layerclock.search.variation import Variation
-from layerclock.space import Gene, GenomeArray, Site, SiteIndex, sample
+from layerclock.space import GenomeArray, SiteIndex, sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import torch
-
     from layerclock.search.task import Task
-
-FloatingArray = npt.NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True)
-class TinySpace:
-    """28 networks: one to three blocks, each with a kernel of 3 or 5, all of one of two widths."""
-
-    name = "tiny"
-    inputs = (TensorSpec((1, 3, 8, 8)),)
-    genes = (Gene("depth", (1, 2, 3)), Gene("width", (8, 16)), Gene("k1", (3, 5)), Gene("k2", (3, 5)), Gene("k3", (3, 5)))
-
-    @property
-    def sites(self) -> tuple[Site, ...]:
-        depth, width, *kernels = self.genes
-
-        def block(number: int) -> Callable[[int, int, int], Layer | None]:
-            def layer(blocks: int, channels: int, kernel: int) -> Layer | None:
-                if number >= blocks:
-                    return None
-                cost = channels * kernel**2 * (number + 1)
-                return Layer("conv", (), (), (("at", number), ("c", channels), ("k", kernel)), macs=cost, params=channels * kernel**2)
-
-            return layer
-
-        return tuple(Site.of(f"block{n}", (depth, width, kernel), block(n)) for n, kernel in enumerate(kernels))
-
-    def build(self, genome: npt.ArrayLike) -> torch.nn.Module:
-        raise NotImplementedError
-
-
-def quality(index: SiteIndex) -> Objective:
-    """An 'accuracy': every gene's choice adds its own amount, with falling returns; some large choices do not pay."""
-    rng = np.random.default_rng(7)
-    worth = rng.normal(1.0, 0.6, (len(index.genes), int(index.cardinality.max()))).cumsum(axis=1)
-
-    def evaluate(genomes: GenomeArray) -> FloatingArray:
-        chosen = worth[np.arange(len(index.genes)), genomes] * index.active(genomes)
-        return np.asarray(100 * (1 - np.exp(-chosen.sum(axis=1) / 30)))
-
-    return Objective("top1_percent", evaluate, maximise=True)
-
-
-def counted(objective: Objective) -> tuple[Objective, list[GenomeArray]]:
-    """The objective, and the batches that it is asked for."""
-    batches: list[GenomeArray] = []
-
-    def evaluate(genomes: GenomeArray) -> FloatingArray:
-        batches.append(genomes.copy())
-        return objective.evaluate(genomes)
-
-    return Objective(objective.name, evaluate, objective.maximise, objective.unit, objective.cheap), batches
-
-
-OFA = ofa_mobilenetv3()
-INDEX = SiteIndex.of(OFA)
-TINY = TinySpace()
-TINY_INDEX = SiteIndex.of(TINY)
-EVERY_TINY = np.unique(TINY_INDEX.canonical(np.array(list(np.ndindex(*TINY_INDEX.cardinality)))), axis=0)
 
 
 def test_the_front_beats_random_search_and_the_first_population_alone() -> None:

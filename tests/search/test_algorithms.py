@@ -1,0 +1,170 @@
+"""Every algorithm: distinct networks, seeded, within constraints, better than chance; and what they are made of."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tiny_space import EVERY_TINY, INDEX, OFA, TINY, TINY_INDEX, quality
+
+from layerclock.plugins import plugin_names
+from layerclock.search.gaussian import GaussianProcess, SharedEncoding
+from layerclock.search.inner import evolve
+from layerclock.search.loop import Search, pareto_search
+from layerclock.search.objective import FloatArray, Objective, macs_objective
+from layerclock.search.pareto import non_dominated
+from layerclock.search.ranking import best_first, hypervolume, hypervolume_gains
+from layerclock.search.task import Task
+from layerclock.search.told import Told
+from layerclock.search.variation import Variation
+from layerclock.space import GenomeArray, sample
+
+ALGORITHMS = plugin_names("algorithms")
+MACS = macs_objective(INDEX)
+
+
+def test_all_algorithms_are_registered() -> None:
+    assert {"aging", "linas", "nsga2", "one-shot", "random", "scout", "weaknas"} <= set(ALGORITHMS)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_asked_number_of_distinct_networks_is_evaluated_and_a_seed_tells_which(algorithm: str) -> None:
+    def run(seed: int) -> GenomeArray:
+        return pareto_search(
+            OFA, [MACS, quality(INDEX)], ["macs<=4e8"], evaluations=45, population=15, seed=seed, algorithm=algorithm
+        ).genomes
+
+    first = run(1)
+    assert len({row.tobytes() for row in first}) == 45
+    assert (INDEX.macs(first) <= 4e8).all()
+    np.testing.assert_array_equal(first, run(1))
+    assert not np.array_equal(first, run(2))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_small_space_is_searched_to_its_end(algorithm: str) -> None:
+    result = pareto_search(TINY, [macs_objective(TINY_INDEX), quality(TINY_INDEX)], evaluations=100, population=6, algorithm=algorithm)
+    assert (result.stopped, len(result)) == ("exhausted", len(EVERY_TINY))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_search_begins_with_what_it_is_given_and_keeps_to_the_choices(algorithm: str) -> None:
+    given = sample(INDEX, 3, np.random.default_rng(5))
+    allowed = [range(1, int(number)) for number in INDEX.cardinality]
+    search = Search(OFA, [MACS, quality(INDEX)], evaluations=60, population=12, algorithm=algorithm, start=given, allowed=allowed)
+    first = search.ask()
+    np.testing.assert_array_equal(first[:3], given)
+    while not search.stopped:
+        search.step()
+    genomes = search.result().genomes[3:]
+    # What was given may hold other choices, and children inherit them; all that is drawn anew keeps to the allowed ones.
+    inherited = np.array([given == row for row in genomes]).any(axis=1)
+    assert ((genomes >= 1) | ~INDEX.active(genomes) | inherited).all()
+
+
+@pytest.mark.parametrize("algorithm", ["linas", "scout"])
+def test_learning_finds_better_networks_than_chance(algorithm: str) -> None:
+    top1 = quality(INDEX)
+    reference = np.array([float(INDEX.macs(np.full((1, len(INDEX.genes)), 2))[0]), 0.0])
+
+    def volume(genomes: GenomeArray) -> float:
+        return hypervolume(np.stack([MACS.evaluate(genomes), -top1.evaluate(genomes)], axis=1), reference) / float(reference[0])
+
+    learned = volume(pareto_search(OFA, [MACS, top1], evaluations=80, population=20, algorithm=algorithm).genomes)
+    chance = [volume(sample(INDEX, 80, np.random.default_rng(seed))) for seed in range(3)]
+    print(f"{algorithm}: {learned:.3f}, random {chance}")
+    assert learned > max(chance) + 0.5
+
+
+def test_failed_and_constrained_evaluations_teach_no_nonsense() -> None:
+    top1 = quality(INDEX)
+
+    def sometimes(genomes: GenomeArray) -> FloatArray:
+        return np.where(genomes[:, 1] == 0, np.nan, top1.evaluate(genomes))
+
+    dear = Objective("latency_ms", lambda genomes: INDEX.macs(genomes) / 1e8)
+    for algorithm in ("linas", "one-shot", "scout", "weaknas"):
+        result = pareto_search(
+            OFA, [dear, Objective("top1_percent", sometimes, maximise=True)], ["latency_ms<=3.5"], 50, population=10, algorithm=algorithm
+        )  # fmt: skip
+        assert len(result) == 50
+        assert (result.values[result.pareto(), 0] <= 3.5).all()
+        # The best networks lie at the bound, where predictions fall to either side of it; none lies far beyond.
+        print(f"{algorithm}: {result.feasible[-20:].mean():.0%} of the last 20 feasible")
+        assert result.feasible[-20:].any()
+        assert np.median(result.values[-20:, 0]) < 1.1 * 3.5
+
+
+def _task(population: int = 10) -> Task:
+    return Task(INDEX, Variation(INDEX), (MACS, quality(INDEX)), 2, (), 100, population, 0, np.zeros((0, len(INDEX.genes)), dtype=np.int64))
+
+
+def test_the_inner_search_asks_for_no_network_twice_and_approaches_the_front() -> None:
+    task, top1, asked = _task(), quality(INDEX), []
+
+    def predict(genomes: GenomeArray) -> FloatArray:
+        asked.append(genomes)
+        return np.stack([MACS.evaluate(genomes), -top1.evaluate(genomes)], axis=1)
+
+    start = sample(INDEX, 10, np.random.default_rng(0))
+    visited = evolve(task, predict, start, np.random.default_rng(1), evaluations=3000)
+    every = np.concatenate(asked)
+    assert 3000 <= len(every) < 3300
+    assert len({row.tobytes() for row in every}) == len(every)
+    np.testing.assert_array_equal(visited.genomes, every)
+    seen = {row.tobytes() for row in start}
+    best = visited.best(30, seen)
+    assert len(best) == 30
+    assert not {row.tobytes() for row in best} & seen
+    assert non_dominated(np.concatenate([predict(best), predict(start)]))[:30].mean() > 0.9
+
+
+def test_told_networks_are_ranked_and_failed_ones_are_no_teachers() -> None:
+    told = Told(_task())
+    genomes = sample(INDEX, 6, np.random.default_rng(0))
+    values = np.array([[1.0, 5], [2, 4], [3, 3], [4, 2], [np.nan, 1], [9, 9]])
+    told.add(genomes, values, np.array([0.0, 0, 0, 0, np.inf, 0]))
+    assert told.evaluated.sum() == 5
+    assert told.teaches
+    assert {row.tobytes() for row in told.best(4)} == {row.tobytes() for row in genomes[:4]}
+
+
+def test_a_gaussian_process_knows_what_it_does_not_know() -> None:
+    rng = np.random.default_rng(0)
+    encoding, top1 = SharedEncoding(INDEX), quality(INDEX)
+    known, unknown = np.split(sample(INDEX, 260, rng), [60])
+    process = GaussianProcess.fit(encoding, known, top1.evaluate(known) + rng.normal(0, 0.05, 60))
+    mean, deviation = process.mean_and_deviation(unknown)
+    truth = top1.evaluate(unknown)
+    error = np.abs(mean - truth)
+    assert error.mean() < 0.35 * np.abs(truth - truth.mean()).mean()
+    assert 0.5 < (error < 1.64 * deviation).mean() <= 1
+    assert process.mean_and_deviation(known)[1].mean() < deviation.mean()
+    np.testing.assert_allclose(process.mean(unknown), mean)
+
+
+def test_networks_that_differ_only_in_idle_genes_have_one_encoding() -> None:
+    encoding = SharedEncoding(INDEX)
+    genome = np.zeros((2, len(INDEX.genes)), dtype=np.int64)
+    genome[1, 8] = 2  # the third block of a stage of two
+    np.testing.assert_array_equal(*encoding(genome))
+
+
+@pytest.mark.parametrize("objectives", [2, 3])
+def test_gains_in_hypervolume_are_differences_of_hypervolumes(objectives: int) -> None:
+    rng = np.random.default_rng(0)
+    reference = np.ones(objectives)
+    for size in (0, 1, 7):
+        front, points = rng.random((size, objectives)), 1.2 * rng.random((30, objectives))
+        before = hypervolume(front, reference)
+        expected = [hypervolume(np.concatenate([front, point[None]]), reference) - before for point in points]
+        np.testing.assert_allclose(hypervolume_gains(points, front, reference), expected, atol=1e-12)
+
+
+def test_the_best_come_first() -> None:
+    values = np.array([[1.0, 1.0], [0.0, 2.0], [2.0, 0.0], [3.0, 3.0], [0.0, 0.0]])
+    violation = np.array([0, 0, 0, 0, 0.5])
+    order = best_first(values, violation, 5).tolist()
+    assert set(order[:3]) == {0, 1, 2}
+    assert order[3:] == [3, 4]
+    assert set(order[:2]) == {1, 2}  # the ends of the front are the least crowded
+    assert len(best_first(values, violation, 2)) == 2

@@ -1,0 +1,226 @@
+"""A search that was cut off goes on, a search is driven from outside, and other loops drive ours."""
+
+from __future__ import annotations
+
+from threading import get_ident
+from time import sleep
+from typing import TYPE_CHECKING
+
+import numpy as np
+import optuna
+import pyarrow.parquet as pq
+import pytest
+from pymoo.algorithms.moo.nsga2 import NSGA2
+from pymoo.operators.repair.rounding import RoundingRepair
+from pymoo.operators.sampling.rnd import IntegerRandomSampling
+from pymoo.optimize import minimize
+from tiny_space import INDEX, OFA, TINY, TINY_INDEX, counted, quality
+
+from layerclock.errors import ArgumentError, SearchError
+from layerclock.search.loop import Search, pareto_search
+from layerclock.search.objective import Objective, macs_objective
+from layerclock.search.plugs import optuna_objective, pymoo_problem
+from layerclock.search.result_files import read_pareto
+from layerclock.search.warm_start import common_choices, translate
+from layerclock.space import GenomeArray, sample
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from layerclock.search.objective import FloatArray
+
+MACS = macs_objective(INDEX)
+
+
+@pytest.mark.parametrize("algorithm", ["nsga2", "scout"])
+def test_a_search_that_was_cut_off_ends_as_if_nothing_had_happened(algorithm: str, tmp_path: Path) -> None:
+    top1, batches = counted(quality(INDEX))
+    whole = pareto_search(OFA, [MACS, top1], ["macs<=4e8"], evaluations=48, population=15, algorithm=algorithm)
+    batches.clear()
+
+    def falls(genomes: GenomeArray) -> FloatArray:
+        if sum(map(len, batches)) > 30:
+            raise KeyboardInterrupt
+        return np.asarray(top1.evaluate(genomes), dtype=np.float64)
+
+    cut = Objective(top1.name, falls, maximise=True)
+    folder = tmp_path / "s"
+    with pytest.raises(KeyboardInterrupt):
+        pareto_search(OFA, [MACS, cut], ["macs<=4e8"], evaluations=48, population=15, algorithm=algorithm, folder=folder)
+    kept = pq.read_table(folder / "evaluations.parquet").num_rows
+    assert 15 <= kept <= 48
+    batches.clear()
+    on = pareto_search(OFA, [MACS, top1], ["macs<=4e8"], evaluations=48, population=15, algorithm=algorithm, folder=folder)
+    np.testing.assert_array_equal(on.genomes, whole.genomes)
+    np.testing.assert_array_equal(on.values, whole.values)
+    assert sum(map(len, batches)) == 48 - kept
+    # Nothing is evaluated where all is known, and the budget may grow.
+    batches.clear()
+    pareto_search(OFA, [MACS, top1], ["macs<=4e8"], evaluations=48, population=15, algorithm=algorithm, folder=folder)
+    assert not batches
+    longer = pareto_search(OFA, [MACS, top1], ["macs<=4e8"], evaluations=56, population=15, algorithm=algorithm, folder=folder)
+    assert sum(map(len, batches)) == 8
+    assert len(longer) == len(read_pareto(folder, INDEX).genomes) + (~np.isin(np.arange(56), longer.pareto())).sum()
+
+
+def test_failures_are_remembered_too(tmp_path: Path) -> None:
+    fails = Objective("a", lambda genomes: np.where(genomes[:, 0] == 0, np.nan, 1.0 + genomes[:, 1]))
+    first = pareto_search(TINY, [fails], evaluations=12, population=4, folder=tmp_path)
+    assert any(first.failures)
+    asked, batches = counted(fails)
+    again = pareto_search(TINY, [asked], evaluations=12, population=4, folder=tmp_path)
+    assert (again.failures, batches) == (first.failures, [])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"seed": 1}, "its seed is 0, this one's 1"),
+        ({"algorithm": "random"}, "its algorithm is nsga2"),
+        ({"constraints": ["macs<=1000"]}, "its constraints"),
+    ],
+)
+def test_a_folder_of_another_search_is_refused(changed: dict[str, object], message: str, tmp_path: Path) -> None:
+    macs = macs_objective(TINY_INDEX)
+    pareto_search(TINY, [macs], evaluations=5, folder=tmp_path)
+    settings: dict[str, object] = {"seed": 0, "algorithm": "nsga2", "constraints": [], **changed}
+    with pytest.raises(SearchError, match=message):
+        pareto_search(
+            TINY, [macs], settings["constraints"], evaluations=5, seed=settings["seed"], algorithm=settings["algorithm"], folder=tmp_path  # type: ignore[arg-type]
+        )  # fmt: skip
+    (tmp_path / "evaluations.parquet").write_bytes(b"PAR1 nonsense")
+    with pytest.raises(SearchError, match="not a search that can go on"):
+        pareto_search(TINY, [macs], evaluations=5, folder=tmp_path)
+
+
+def test_asked_and_told_is_the_same_search() -> None:
+    top1 = quality(INDEX)
+    whole = pareto_search(OFA, [MACS, top1], ["macs<=4e8"], evaluations=50, population=12, seed=3)
+    search = Search(OFA, [MACS, top1], ["macs<=4e8"], evaluations=50, population=12, seed=3)
+    while len(asked := search.ask()):
+        np.testing.assert_array_equal(search.ask(), asked)
+        with pytest.raises(ArgumentError, match="tell all"):
+            search.tell(asked[::-1], np.zeros((len(asked), 2)))
+        search.tell(asked, np.stack([np.full(len(asked), np.nan), top1.evaluate(asked)], axis=1))
+    assert search.stopped == "budget"
+    np.testing.assert_array_equal(search.result().genomes, whole.genomes)
+    np.testing.assert_array_equal(search.result().values, whole.values)
+
+
+def test_several_workers_find_the_same_at_the_same_time() -> None:
+    threads: set[int] = set()
+    top1 = quality(TINY_INDEX)
+
+    def slow(genomes: GenomeArray) -> FloatArray:
+        threads.add(get_ident())
+        assert len(genomes) == 1
+        sleep(0.01)
+        return np.asarray(top1.evaluate(genomes), dtype=np.float64)
+
+    one = pareto_search(TINY, [macs_objective(TINY_INDEX), top1], evaluations=20, population=8)
+    several = pareto_search(
+        TINY, [macs_objective(TINY_INDEX), Objective(top1.name, slow, maximise=True)], evaluations=20, population=8, workers=4
+    )
+    np.testing.assert_array_equal(one.genomes, several.genomes)
+    np.testing.assert_array_equal(one.values, several.values)
+    assert len(threads) > 1
+
+
+def test_a_soft_constraint_turns_the_front_and_forbids_nothing() -> None:
+    macs, top1 = macs_objective(TINY_INDEX), quality(TINY_INDEX)
+    free = pareto_search(TINY, [macs, top1], evaluations=28)
+    limit = float(np.median(free.values[:, 0]))
+    soft = pareto_search(TINY, [macs, top1], [f"macs<~{limit}"], evaluations=28)
+    assert soft.feasible.all()
+    assert [str(one) for one in soft.constraints] == [f"macs<~{limit:g}"]
+    beyond = soft.values[:, 0] > limit
+    np.testing.assert_allclose(soft.minimised[~beyond, 0], soft.values[~beyond, 0])
+    share = soft.values[beyond, 0] / limit - 1
+    np.testing.assert_allclose(soft.minimised[beyond, 0], soft.values[beyond, 0] * (1 + share))
+    np.testing.assert_allclose(soft.minimised[beyond, 1], -soft.values[beyond, 1] * (1 - share))
+    assert (soft.values[soft.pareto(), 0] > limit).sum() <= (free.values[free.pareto(), 0] > limit).sum()
+
+
+def test_a_bound_holds_at_the_far_end_of_the_interval(tmp_path: Path) -> None:
+    macs = macs_objective(TINY_INDEX)
+
+    def interval(genomes: GenomeArray) -> tuple[FloatArray, FloatArray]:
+        exact = np.asarray(macs.evaluate(genomes), dtype=np.float64)
+        return 0.5 * exact, 1.5 * exact
+
+    unsure = Objective("latency_ms", macs.evaluate, cheap=True, unit="ms", interval=interval)
+    result = pareto_search(TINY, [unsure, quality(TINY_INDEX)], ["latency_ms<=900"], evaluations=28, folder=tmp_path)
+    assert (result.values[:, 0] <= 600).all()
+    written = pq.read_table(tmp_path / "evaluations.parquet").to_pandas()
+    np.testing.assert_allclose(written["latency_ms_upper"], 1.5 * written["latency_ms"])
+    assert written["feasible"].all()
+    with pytest.raises(SearchError, match=r"the nearest has latency_ms=\d+ \(its interval reaches"):
+        pareto_search(TINY, [unsure, quality(TINY_INDEX)], ["latency_ms<=10"], evaluations=28)
+    assert (tmp_path / "pareto.svg").read_text().startswith("<?xml")
+
+
+def test_another_spaces_networks_are_translated() -> None:
+    config: dict[str, int | float | str] = {
+        "stage1.depth": 3,
+        "stage1.block1.kernel": 6,
+        "stage1.block1.expand": 6,
+        "stage9.block1.kernel": 3,
+        "other": "x",
+    }
+    (genome,) = translate([config], INDEX)
+    chosen = INDEX.decode(genome)
+    assert chosen["stage1.depth"] == 3
+    assert chosen["stage1.block1.kernel"] in (5, 7)  # the nearest to 6
+    assert chosen["stage2.block1.kernel"] in (3, 5)  # the nearest to the mean of the kernels that are known
+    assert chosen["stage2.block1.expand"] == 6
+    own = sample(INDEX, 5, np.random.default_rng(0))
+    np.testing.assert_array_equal(translate([INDEX.decode(row) for row in own], INDEX), own)
+
+
+def test_common_choices_are_those_of_good_networks() -> None:
+    rng = np.random.default_rng(0)
+    small, large = sample(INDEX, 40, rng), sample(INDEX, 40, rng)
+    kernel = [gene.name for gene in INDEX.genes].index("stage1.block1.kernel")
+    small[:, kernel], large[:, kernel] = 0, 2
+    small[:, 0], large[:, 0] = 0, 2
+    kept = common_choices(INDEX, INDEX.canonical(np.concatenate([small, large])))
+    assert kept[kernel] == (0, 2)
+    assert kept[0] == (0, 2)
+    with pytest.raises(SearchError, match="4 networks"):
+        common_choices(INDEX, small[:4])
+
+
+def test_a_warm_start_is_ahead() -> None:
+    top1 = quality(INDEX)
+    earlier = pareto_search(OFA, [MACS, top1], evaluations=150, population=30, seed=8)
+    other = Objective("latency_ms", lambda genomes: INDEX.macs(genomes) / 3e8 + 0.4)
+    limits = (2.5, 0.0)
+    start = translate([earlier.config(int(number)) for number in earlier.pareto()], INDEX)
+    cold = pareto_search(OFA, [other, top1], evaluations=30, population=15, algorithm="linas")
+    warm = pareto_search(OFA, [other, top1], evaluations=30, population=15, algorithm="linas", start=start[:10])
+    assert warm.hypervolume(limits) > cold.hypervolume(limits)
+    assert warm.begun_with != cold.begun_with == ""
+
+
+def test_pymoo_searches_our_space() -> None:
+    problem = pymoo_problem(TINY, [macs_objective(TINY_INDEX), quality(TINY_INDEX)], ["macs<=1500"])
+    algorithm = NSGA2(pop_size=10, sampling=IntegerRandomSampling(), eliminate_duplicates=True)
+    algorithm.mating.repair = RoundingRepair()
+    found = minimize(problem, algorithm, ("n_gen", 10), seed=1)
+    best = pareto_search(TINY, [macs_objective(TINY_INDEX), quality(TINY_INDEX)], ["macs<=1500"], evaluations=28)
+    true_front = best.minimised[best.pareto()]
+    assert all(any(np.allclose(point, one) for one in true_front) for point in found.F)
+    with pytest.raises(ArgumentError, match="no objective"):
+        pymoo_problem(TINY, [])
+
+
+def test_optuna_searches_our_space() -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    study = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
+    macs, top1 = macs_objective(TINY_INDEX), quality(TINY_INDEX)
+    study.optimize(optuna_objective(TINY, [macs, top1], ["macs<=1500"]), n_trials=15)
+    for trial in study.trials:
+        genome = TINY_INDEX.canonical(TINY_INDEX.encode(trial.params)[None])
+        assert trial.values == [float(macs.evaluate(genome)[0]), float(top1.evaluate(genome)[0])]
+        assert (trial.user_attrs["violation"] > 0) == (trial.values[0] > 1500)
