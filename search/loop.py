@@ -120,7 +120,7 @@ class Search:
         begin = np.zeros((0, len(index.genes)), dtype=np.int64) if start is None else distinct(index.canonical(start), set())
         self.task = Task(index, Variation(index, allowed), measures, len(objectives), limits, evaluations, population, seed, begin)
         factory = load_plugin("algorithms", algorithm) if isinstance(algorithm, str) else algorithm
-        self._algorithm: Algorithm = factory(self.task)
+        self.algorithm: Algorithm = factory(self.task)
         self._space = space.name
         held = [list(map(int, row)) for row in self.task.variation.choices] if allowed is not None else []
         self._begun_with = hashlib.sha256(repr((begin.tolist(), held)).encode()).hexdigest()[:16] if len(begin) or held else ""
@@ -147,7 +147,7 @@ class Search:
             objectives=task.measures[: task.objectives],
             metrics=task.measures[task.objectives :],
             constraints=task.constraints,
-            algorithm=self._algorithm.name,
+            algorithm=self.algorithm.name,
             seed=task.seed,
             population=task.population,
             begun_with=self._begun_with,
@@ -166,7 +166,7 @@ class Search:
         None where the search has ended. Asked again before it is told, it gives the same ones.
         """
         while self._asked is None and not self.stopped:
-            batch = distinct(self.task.index.canonical(self._algorithm.propose()), self._seen)
+            batch = distinct(self.task.index.canonical(self.algorithm.propose()), self._seen)
             if not len(batch):
                 batch = self.task.variation.unseen(self.task.population, self._rng, self._seen)
             if not len(batch):
@@ -236,7 +236,7 @@ class Search:
         self._write(always=bool(self.stopped))
 
     def _tell_algorithm(self, screened: Screened) -> None:
-        self._algorithm.tell(screened.genomes, screened.values * self.task.signs, self.record.violation(screened))
+        self.algorithm.tell(screened.genomes, screened.values * self.task.signs, self.record.violation(screened))
 
     def _write(self, always: bool = False) -> None:
         if self._folder is not None and (always or monotonic() - self._written_s > _WRITE_EVERY_S):
