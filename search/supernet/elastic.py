@@ -16,13 +16,14 @@ from torch import nn
 from torch.func import functional_call
 
 from layerclock.search.networks.mobilenetv3 import ConvUnit, InvertedBottleneck, MobileNetV3, SqueezeExcite
-from layerclock.search.spaces.mobilenetv3 import KERNELS, BlockSpec, MobileNetV3Space
+from layerclock.search.spaces.inverted_bottleneck import KERNELS, BlockSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy.typing as npt
 
+    from layerclock.search.spaces.mobilenetv3 import MobileNetV3Space
     from layerclock.space import GenomeArray
 
 __all__ = ["ElasticBlock", "ElasticMobileNetV3", "largest_genome", "smallest_genome"]
