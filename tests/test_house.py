@@ -56,13 +56,14 @@ HOMES = {
     "threadpoolctl": ("predictors/regressors.py", "predictors/trees.py"),
     "scipy": ("predictors/evaluate.py", "predictors/kernelwise.py", "search/supernet/evaluator.py"),
     "pymoo": ("search/nsga2.py",),
+    "PIL": ("search/supernet/image_folder.py",),
     "safetensors": ("search/supernet/checkpoint.py",),
     "matplotlib": (),
     "plotly": (),
     "click": ("src/layerclock/cli/",),
     "rich": ("src/layerclock/cli/",),
 }
-HEAVY = ("torch", "openvino", "pandas", "pyarrow", "sklearn", "scipy", "pymoo", "onnx", "onnxruntime", "matplotlib", "safetensors")
+HEAVY = ("torch", "openvino", "pandas", "pyarrow", "sklearn", "scipy", "pymoo", "onnx", "onnxruntime", "matplotlib", "PIL", "safetensors")
 
 
 @dataclass(frozen=True)

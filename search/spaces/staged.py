@@ -172,7 +172,7 @@ class StagedSpace(ABC):
                 for kernel, expand in (next(chosen) for _ in range(max(spec.depths))):
                     values += [KERNELS.index(kernel), EXPANSIONS.index(expand)]
         except ValueError as error:
-            raise GenomeError(f"not a configuration of {self.name!r}, so not an OFA network of it: {error}") from None
+            raise GenomeError(f"not an OFA configuration of {self.name!r}: {error}") from None
         return np.array(values, dtype=np.int64)
 
 

@@ -29,6 +29,7 @@ __all__ = [
 
 # Which extra brings the package that a plug-in needs; used for the hint of MissingExtraError.
 _EXTRAS = {
+    "PIL": "supernet",
     "onnx": "export",
     "onnxscript": "export",
     "openvino": "openvino",
