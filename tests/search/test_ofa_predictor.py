@@ -8,7 +8,6 @@ import io
 import os
 import pickle
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +25,7 @@ from layerclock.space import SiteIndex, sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 
 def _published(data_folder: Path) -> Path:
