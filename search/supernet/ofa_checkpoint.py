@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -111,9 +111,9 @@ def ofa_checkpoint(
     """
     parameters = [f"resolution={resolution}", f"classes={classes}", *([f"width={width}"] if width else [])]
     family = load_space(f"{space}:{','.join(parameters)}")
-    if not isinstance(family, get_args(OfaSpace)):
+    if not isinstance(family, OfaSpace):
         raise ArgumentError(f"once-for-all has no super-network of {space!r}", "one of ofa-mobilenetv3, ofa-proxyless, ofa-resnet50")
-    weights = load_ofa_weights(path, cast("OfaSpace", family))
+    weights = load_ofa_weights(path, family)
     return OfaCheckpointEvaluator(weights, find_images(images, classes), calibration_images, judged_images)
 
 
