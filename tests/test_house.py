@@ -66,8 +66,9 @@ HOMES = {
         "search/light_predictors.py",
     ),
     "scipy": ("predictors/evaluate.py", "predictors/kernelwise.py", "search/gaussian.py", "search/supernet/evaluator.py"),
-    "pymoo": ("search/algorithms/nsga2.py", "search/ranking.py"),
+    "pymoo": ("search/algorithms/nsga2.py", "search/plugs.py", "search/ranking.py"),
     "moocore": ("search/ranking.py",),
+    "PIL": ("search/supernet/image_folder.py",),
     "safetensors": ("search/supernet/checkpoint.py",),
     "matplotlib": ("search/picture.py",),
     "plotly": (),
@@ -75,6 +76,7 @@ HOMES = {
     "rich": ("src/layerclock/cli/",),
 }
 HEAVY = (
+    "PIL",
     "moocore",
     "torch",
     "openvino",

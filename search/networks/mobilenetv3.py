@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from layerclock.search.networks.depthwise import DepthwiseConv2d
+from layerclock.search.spaces.inverted_bottleneck import ConvSpec
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from layerclock.search.spaces.mobilenetv3 import BlockSpec, ConvSpec, MobileNetV3Space
+    from layerclock.search.spaces.inverted_bottleneck import BlockSpec
+    from layerclock.search.spaces.mobilenetv3 import MobileNetV3Space
 
-__all__ = ["ACTIVATIONS", "ConvUnit", "InvertedBottleneck", "MobileNetV3", "SqueezeExcite"]
+__all__ = ["ACTIVATIONS", "ConvUnit", "InvertedBottleneck", "MobileNetV3", "SqueezeExcite", "stage_modules"]
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "hswish": nn.Hardswish}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6, "hswish": nn.Hardswish}
 
 
 class ConvUnit(nn.Module):
@@ -61,8 +64,6 @@ class InvertedBottleneck(nn.Module):
 
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__()
-        from layerclock.search.spaces.mobilenetv3 import ConvSpec
-
         mid = spec.mid_channels
         self.spec = spec
         self.expand: nn.Module = nn.Identity()
@@ -78,6 +79,14 @@ class InvertedBottleneck(nn.Module):
         return out + x if self.spec.residual else out
 
 
+def stage_modules(stages: tuple[tuple[BlockSpec, ...], ...]) -> dict[str, nn.Sequential]:
+    """The blocks of each stage, by the names of their sites: ``stage1`` with ``block1``, ``block2``, ..."""
+    return {
+        f"stage{stage}": nn.Sequential(OrderedDict((f"block{number}", InvertedBottleneck(spec)) for number, spec in enumerate(specs, 1)))
+        for stage, specs in enumerate(stages, 1)
+    }
+
+
 class MobileNetV3(nn.Module):
     """One sub-network; ``get_submodule(site.name)`` is the module that stands at a site."""
 
@@ -85,12 +94,10 @@ class MobileNetV3(nn.Module):
         super().__init__()
         self.stem = ConvUnit(space.stem)
         self.first_block = InvertedBottleneck(space.first_block)
-        self.stage_names = [f"stage{number + 1}" for number in range(len(space.stages))]
-        for name, blocks in zip(self.stage_names, space.blocks(genome), strict=True):
-            named = {f"block{number + 1}": InvertedBottleneck(spec) for number, spec in enumerate(blocks)}
-            self.add_module(name, nn.Sequential())
-            for block_name, block in named.items():
-                self.get_submodule(name).add_module(block_name, block)
+        self.stage_names = []
+        for name, stage in stage_modules(space.blocks(genome)).items():
+            self.stage_names.append(name)
+            self.add_module(name, stage)
         final, mix = space.head
         self.final_expand = ConvUnit(final)
         self.feature_mix = ConvUnit(mix)

@@ -7,7 +7,6 @@ learned matrix; a shallower stage leaves out its last blocks.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,18 +15,18 @@ from torch import nn
 from torch.func import functional_call
 
 from layerclock.search.networks.mobilenetv3 import ConvUnit, InvertedBottleneck, MobileNetV3, SqueezeExcite
-from layerclock.search.spaces.mobilenetv3 import KERNELS, BlockSpec, MobileNetV3Space
+from layerclock.search.supernet.slices import DESCENDING_KERNELS, leading, smaller_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy.typing as npt
 
+    from layerclock.search.spaces.inverted_bottleneck import BlockSpec
+    from layerclock.search.spaces.mobilenetv3 import MobileNetV3Space
     from layerclock.space import GenomeArray
 
 __all__ = ["ElasticBlock", "ElasticMobileNetV3", "largest_genome", "smallest_genome"]
-
-_DESCENDING = tuple(sorted(KERNELS, reverse=True))
 
 
 def largest_genome(space: MobileNetV3Space) -> GenomeArray:
@@ -47,26 +46,19 @@ class ElasticBlock(nn.Module):
         super().__init__()
         self.full = InvertedBottleneck(largest)
         # 7 -> 5 is 25 x 25 and 5 -> 3 is 9 x 9, shared by all channels of the block; the identity is a plain centre crop.
-        self.transforms = nn.ParameterList([nn.Parameter(torch.eye(size**2)) for size in _DESCENDING[1:]])
+        self.transforms = nn.ParameterList([nn.Parameter(torch.eye(size**2)) for size in DESCENDING_KERNELS[1:]])
         # One static block a specification, which computes with the slices that it is handed; and the shapes of the slices.
         self._skeletons: dict[BlockSpec, tuple[InvertedBottleneck, dict[str, torch.Size]]] = {}
 
     def kernel(self, size: int) -> torch.Tensor:
         """The depthwise kernel of one size for all mid channels: float32[mid, 1, size, size]."""
-        weight = self._depthwise.conv.weight
-        for (larger, smaller), transform in zip(pairwise(_DESCENDING), self.transforms, strict=True):
-            if larger <= size:
-                break
-            margin = (larger - smaller) // 2
-            crop = weight[:, :, margin : margin + smaller, margin : margin + smaller]
-            weight = (crop.flatten(1) @ transform.T).view_as(crop)
-        return weight
+        return smaller_kernel(self._depthwise.conv.weight, list(self.transforms), size)
 
     def weights(self, spec: BlockSpec) -> dict[str, torch.Tensor]:
         """Parameters and buffers of the static block ``spec``, by name, as differentiable slices of the shared ones."""
         shared = dict(self.full.named_parameters()) | dict(self.full.named_buffers())
         shared["depthwise.conv.weight"] = self.kernel(spec.kernel)
-        return {name: _leading(shared[name], shape) for name, shape in self._skeleton(spec)[1].items()}
+        return {name: leading(shared[name], shape) for name, shape in self._skeleton(spec)[1].items()}
 
     def forward(self, x: torch.Tensor, spec: BlockSpec) -> torch.Tensor:
         """Float32[B, in, H, W] to float32[B, out, H / stride, W / stride], as the static block ``spec`` would."""
@@ -171,10 +163,6 @@ class ElasticMobileNetV3(nn.Module):
     def _blocks(self) -> list[list[ElasticBlock]]:
         stages = [stage for stage in self.stages if isinstance(stage, nn.ModuleList)]
         return [[block for block in stage if isinstance(block, ElasticBlock)] for stage in stages]
-
-
-def _leading(tensor: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    return tensor if tensor.shape == shape else tensor[tuple(slice(size) for size in shape)]
 
 
 def _copies(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -31,6 +31,7 @@ __all__ = [
 _EXTRAS = {
     "matplotlib": "search",
     "moocore": "search",
+    "PIL": "supernet",
     "onnx": "export",
     "onnxscript": "export",
     "openvino": "openvino",
