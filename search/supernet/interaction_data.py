@@ -63,7 +63,9 @@ def draw_interactions(users: int, items: int, seed: int = 0) -> InteractionData:
     Raises :class:`ArgumentError` unless there are at least 2 users and 260 items.
     """
     if users < 2 or items < _MOST + 2 * CANDIDATES:
-        raise ArgumentError(f"users={users}, items={items}: too few to rank {CANDIDATES} candidates", f"at least 2 users and {_MOST + 2 * CANDIDATES} items")
+        raise ArgumentError(
+            f"users={users}, items={items}: too few to rank {CANDIDATES} candidates", f"at least 2 users and {_MOST + 2 * CANDIDATES} items"
+        )
     rng = np.random.default_rng(seed)
     linear = rng.standard_normal((users, _LINEAR)) @ rng.standard_normal((items, _LINEAR)).T
     of_users = rng.standard_normal((users, _NONLINEAR)) @ rng.standard_normal((_HIDDEN, _NONLINEAR)).T
