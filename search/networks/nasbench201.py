@@ -58,8 +58,9 @@ class Cell(nn.Module):
         for start, end in EDGES:
             if hasattr(self, f"edge{start}{end}"):
                 # A node to which no edge leads is zero.
-                nodes[end] = self.get_submodule(f"edge{start}{end}")(nodes.get(start, torch.zeros_like(x)), nodes.get(end))
-        return nodes.get(3, torch.zeros_like(x))
+                value = nodes[start] if start in nodes else torch.zeros_like(x)
+                nodes[end] = self.get_submodule(f"edge{start}{end}")(value, nodes.get(end))
+        return nodes[3] if 3 in nodes else torch.zeros_like(x)
 
 
 class Reduction(nn.Module):
