@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from layerclock.devices.export import export_network
+from layerclock.devices.export import calibrate_normalisation, export_network
 from layerclock.errors import ArgumentError, GenomeError, LayerclockError
 from layerclock.interfaces import ModelFile
 from layerclock.plugins import load_space, open_device
@@ -130,7 +130,8 @@ def test_runtimes_compute_what_torch_does_and_time_every_layer(dynamo: bool, tmp
     torch.manual_seed(0)
     # Both grouped candidates among others, skipped blocks with and without a change of shape.
     genome = np.array([1, 8, 5, 8, 0, 8, 1, 8, 8, 2, 8, 8, 8, 5, 8, 8, 8, 6, 8, 8, 8, 1])
-    network, sites = SPACE.build(genome).eval(), tuple(one.site for one in INDEX.network(genome).layers)
+    network, sites = SPACE.build(genome), tuple(one.site for one in INDEX.network(genome).layers)
+    calibrate_normalisation(network, [(torch.randn(8, 3, 32, 32),)])
     images = torch.randn(1, 3, 32, 32)
     expected = network(images).numpy()
     export_network(network, tmp_path / "model.onnx", (images,), sites, dynamo)
