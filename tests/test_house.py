@@ -49,7 +49,7 @@ HOMES = {
         "profiler/composites.py",
         "profiler/drafting.py",
     ),
-    "pyarrow": ("datasets/", "profiler/store.py", "search/result_files.py"),
+    "pyarrow": ("datasets/", "profiler/store.py", "search/accuracy/tables.py", "search/result_files.py"),
     "pandas": (),
     "sklearn": (
         "predictors/regressors.py",

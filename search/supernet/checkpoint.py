@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,27 +16,68 @@ from layerclock.search.supernet.elastic import ElasticMobileNetV3
 from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
-    from layerclock.search.spaces.mobilenetv3 import MobileNetV3Space
+    from collections.abc import Callable
 
-__all__ = ["load_supernet", "save_supernet"]
+    from layerclock.search.spaces.mobilenetv3 import MobileNetV3Space
+    from layerclock.space import Gene, Site
+
+__all__ = ["SpaceOfParameters", "load_supernet", "load_weights", "save_supernet", "save_weights"]
 
 _FORMAT = "layerclock-supernet-1"
 
 
+class SpaceOfParameters(Protocol):
+    """A search space that is a dataclass of its parameters."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """The registered name, with every parameter that differs from the usual."""
+        ...
+
+    @property
+    def genes(self) -> tuple[Gene, ...]:
+        """The choices, in the order of a genome's positions."""
+        ...
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The places of the network, in order of execution."""
+        ...
+
+
+_Space = TypeVar("_Space", bound=SpaceOfParameters)
+_Supernet = TypeVar("_Supernet", bound=torch.nn.Module)
+
+
 def save_supernet(supernet: ElasticMobileNetV3, path: Path | str) -> None:
     """Write weights, and the space's name, parameters and digest. Raises :class:`OutputError` if that fails."""
+    save_weights(supernet, supernet.space, path)
+
+
+def load_supernet(path: Path | str, space: MobileNetV3Space) -> ElasticMobileNetV3:
+    """Read a super-network of the elastic MobileNetV3 ``space``; otherwise as :func:`load_weights`."""
+    return load_weights(path, space, ElasticMobileNetV3)
+
+
+def save_weights(supernet: torch.nn.Module, space: SpaceOfParameters, path: Path | str) -> None:
+    """Write the weights of any super-network of ``space``, and the space's name, parameters and digest.
+
+    Raises :class:`OutputError` if that fails.
+    """
     target = Path(path)
     partial = target.with_name(target.name + ".partial")
     try:
-        save_file({name: tensor.contiguous() for name, tensor in supernet.state_dict().items()}, partial, _metadata(supernet.space))
+        save_file({name: tensor.contiguous() for name, tensor in supernet.state_dict().items()}, partial, _metadata(space))
         partial.replace(target)
     except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)
         raise OutputError(f"cannot write the super-network {target}: {error}", "choose a folder that exists and can be written") from error
 
 
-def load_supernet(path: Path | str, space: MobileNetV3Space) -> ElasticMobileNetV3:
-    """Read a super-network of ``space``, in evaluation mode.
+def load_weights(path: Path | str, space: _Space, make: Callable[[_Space], _Supernet]) -> _Supernet:
+    """Read a super-network of ``space``, which ``make`` builds, in evaluation mode.
 
     Raises :class:`ArgumentError` if the file cannot be read, is not a super-network, or belongs to another space.
     """
@@ -58,7 +99,7 @@ def load_supernet(path: Path | str, space: MobileNetV3Space) -> ElasticMobileNet
             "load it with the space that it was trained for",
         )
     with torch.random.fork_rng(devices=[]):  # the random weights are overwritten; the caller's seed must not notice them
-        supernet = ElasticMobileNetV3(space)
+        supernet = make(space)
     try:
         supernet.load_state_dict(tensors)
     except RuntimeError as error:
@@ -66,7 +107,7 @@ def load_supernet(path: Path | str, space: MobileNetV3Space) -> ElasticMobileNet
     return supernet.eval()
 
 
-def _metadata(space: MobileNetV3Space) -> dict[str, str]:
+def _metadata(space: SpaceOfParameters) -> dict[str, str]:
     return {
         "format": _FORMAT,
         "space": space.name,

@@ -1,0 +1,91 @@
+"""Hit rate of sub-networks from a super-network's shared weights: the search's second objective for recommendation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from layerclock.errors import ArgumentError
+from layerclock.search.spaces.ncf import ncf
+from layerclock.search.supernet.checkpoint import load_weights
+from layerclock.search.supernet.elastic_ncf import ElasticNcf
+from layerclock.search.supernet.interaction_data import InteractionData, draw_interactions
+from layerclock.search.supernet.interaction_training import train_ncf_supernet
+from layerclock.space import SiteIndex
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from torch import nn
+
+__all__ = ["InteractionsEvaluator", "interactions_supernet"]
+
+USERS, ITEMS = 1500, 600
+
+_SHOWN = 10
+_BATCH = 100
+
+
+class InteractionsEvaluator:
+    """Share of the held-out items that sub-networks with inherited weights rank among the first 10 of 100 candidates.
+
+    It is HR@10 of He et al. (WWW 2017, section 4.1), on the ``validation`` (or, for reports, ``test``) items. A network is
+    judged once: ``evaluations`` counts the distinct networks that were really run. Raises :class:`ArgumentError` for another
+    ``split`` or if the data are not of the space's users and items.
+    """
+
+    metric = "hit_rate_10_percent"
+
+    def __init__(self, supernet: ElasticNcf, data: InteractionData, split: str = "validation") -> None:
+        self.space = supernet.space
+        self.supernet = supernet
+        self.data = data
+        self.evaluations = 0
+        parts = {"validation": data.validation, "test": data.test}
+        if split not in parts:
+            raise ArgumentError(f"split={split!r} cannot judge networks", f"one of {', '.join(parts)}")
+        if tuple(data.known.shape) != (self.space.users, self.space.items):
+            raise ArgumentError(
+                f"interactions of {data.known.shape[0]} users with {data.known.shape[1]} items do not fit the space {self.space.name!r}",
+                f"draw them for {self.space.users} users and {self.space.items} items",
+            )
+        judged = parts[split]
+        self._judged = list(zip(torch.split(judged.users, _BATCH), torch.split(judged.items, _BATCH), strict=True))
+        self._index = SiteIndex.of(self.space)
+        self._known: dict[bytes, float] = {}
+
+    def evaluate(self, genomes: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Hit rate in percent, float64[N], of the networks int64[N, G].
+
+        Raises :class:`~layerclock.errors.GenomeError` for genomes of another space.
+        """
+        canonical = self._index.canonical(genomes)
+        for genome in canonical:
+            key = genome.tobytes()
+            if key not in self._known:
+                self._known[key] = self.hit_rate(self.supernet.extract(genome))
+                self.evaluations += 1
+        return np.array([self._known[genome.tobytes()] for genome in canonical], dtype=np.float64)
+
+    def hit_rate(self, network: nn.Module) -> float:
+        """Hit rate in percent of any network on the same rankings. A candidate of equal score counts as ranked before."""
+        with torch.inference_mode():
+            scores = torch.cat([network(users, items) for users, items in self._judged])
+        before = (scores[:, 1:] >= scores[:, :1]).sum(1)
+        return 100.0 * float((before < _SHOWN).double().mean())
+
+
+def interactions_supernet(checkpoint: str = "", steps: int = 0, seconds: float = 60.0, seed: int = 0) -> InteractionsEvaluator:
+    """The evaluator of ``ncf:users=1500,items=600``: from a ``checkpoint``, else trained now, for ``steps`` or ``seconds``.
+
+    ``seed`` is that of the training; the interactions are always the same. Raises :class:`ArgumentError` for an unreadable
+    checkpoint or one of another space.
+    """
+    space = ncf(users=USERS, items=ITEMS)
+    data = draw_interactions(USERS, ITEMS)
+    if checkpoint:
+        return InteractionsEvaluator(load_weights(checkpoint, space, ElasticNcf), data)
+    if steps:
+        return InteractionsEvaluator(train_ncf_supernet(space, data, steps=steps, seed=seed), data)
+    return InteractionsEvaluator(train_ncf_supernet(space, data, budget_s=seconds, seed=seed), data)
