@@ -293,13 +293,15 @@ class MobileNetV3Space:
 
 def ofa_mobilenetv3(width: float = 1.0, resolution: int = 224, in_channels: int = 3, classes: int = 1000) -> MobileNetV3Space:
     """Once-for-all's MobileNetV3 space (``ofa-mobilenetv3``)."""
-    return MobileNetV3Space(_named("ofa-mobilenetv3", width, 1.0, resolution, 224), width, resolution, in_channels, classes)
+    usual = {"width": (width, 1.0), "resolution": (resolution, 224), "in_channels": (in_channels, 3), "classes": (classes, 1000)}
+    return MobileNetV3Space(_named("ofa-mobilenetv3", usual), width, resolution, in_channels, classes)
 
 
 def digits_mobilenetv3(width: float = 0.5, resolution: int = 64, in_channels: int = 1, classes: int = 10) -> MobileNetV3Space:
     """The same space, small enough to train on scikit-learn's digits in about a minute (``digits-mobilenetv3``)."""
+    usual = {"width": (width, 0.5), "resolution": (resolution, 64), "in_channels": (in_channels, 1), "classes": (classes, 10)}
     return MobileNetV3Space(
-        _named("digits-mobilenetv3", width, 0.5, resolution, 64),
+        _named("digits-mobilenetv3", usual),
         width,
         resolution,
         in_channels,
@@ -309,8 +311,7 @@ def digits_mobilenetv3(width: float = 0.5, resolution: int = 64, in_channels: in
     )
 
 
-def _named(name: str, width: float, usual_width: float, resolution: int, usual_resolution: int) -> str:
+def _named(name: str, given: dict[str, tuple[float, float]]) -> str:
     """The name says every parameter that differs from the usual, so that tables of variants never share a name."""
-    changed = [f"width={width:g}"] if width != usual_width else []
-    changed += [f"resolution={resolution}"] if resolution != usual_resolution else []
+    changed = [f"{key}={value:g}" for key, (value, usual) in given.items() if value != usual]
     return f"{name}:{','.join(changed)}" if changed else name

@@ -12,7 +12,8 @@ from scipy.stats import kendalltau
 from layerclock.errors import ArgumentError
 from layerclock.search.spaces.mobilenetv3 import digits_mobilenetv3
 from layerclock.search.supernet.checkpoint import load_supernet
-from layerclock.search.supernet.digits import DigitsData, channels_last, distort, load_digits_data
+from layerclock.search.supernet.digits import load_digits_data
+from layerclock.search.supernet.image_data import channels_last
 from layerclock.search.supernet.recalibration import recalibrate
 from layerclock.search.supernet.training import train_alone, train_supernet
 from layerclock.space import SiteIndex
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from layerclock.search.supernet.elastic import ElasticMobileNetV3
+    from layerclock.search.supernet.image_data import ImageData
     from layerclock.search.supernet.training import Progress
     from layerclock.space import GenomeArray
 
@@ -43,7 +45,7 @@ class SupernetEvaluator:
     def __init__(
         self,
         supernet: ElasticMobileNetV3,
-        data: DigitsData,
+        data: ImageData,
         split: str = "validation",
         calibration_images: int = 128,
     ) -> None:
@@ -55,16 +57,15 @@ class SupernetEvaluator:
         if split not in parts:
             raise ArgumentError(f"split={split!r} cannot judge networks", f"one of {', '.join(parts)}")
         judged = parts[split]
-        if tuple(judged.images.shape[1:]) != self.space.inputs[0].shape[1:]:
+        if judged.shape != self.space.inputs[0].shape[1:]:
             raise ArgumentError(
-                f"images of shape {tuple(judged.images.shape[1:])} do not fit the space {self.space.name!r}",
+                f"images of shape {judged.shape} do not fit the space {self.space.name!r}",
                 f"it takes {self.space.inputs[0].shape[1:]}",
             )
         generator = torch.Generator().manual_seed(_CALIBRATION_SEED)
-        seen = distort(data.train.images[:calibration_images], data.distortion, generator)
+        seen = data.distorted(slice(0, calibration_images), generator)
         self._calibration = [channels_last(batch) for batch in torch.split(seen, _BATCH)]
-        self._judged = [channels_last(batch) for batch in torch.split(judged.images, _BATCH)]
-        self._labels = judged.labels
+        self._judged = judged
         self._index = SiteIndex.of(self.space)
         self._known: dict[bytes, float] = {}
 
@@ -85,8 +86,9 @@ class SupernetEvaluator:
         """Accuracy in percent of any network on the same images, after calibrating its normalisation on training images."""
         recalibrate(network, self._calibration)
         with torch.inference_mode():
-            answers = torch.cat([network(batch).argmax(1) for batch in self._judged])
-        return 100.0 * float((answers == self._labels).double().mean())
+            batches = (self._judged.batch(slice(first, first + _BATCH)) for first in range(0, len(self._judged), _BATCH))
+            answers = torch.cat([network(channels_last(batch)).argmax(1) for batch in batches])
+        return 100.0 * float((answers == self._judged.labels).double().mean())
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,14 @@ from torch.nn import functional
 
 from layerclock.errors import ArgumentError
 from layerclock.search.networks.mobilenetv3 import InvertedBottleneck, MobileNetV3
-from layerclock.search.supernet.digits import DigitsData, channels_last, distort
 from layerclock.search.supernet.elastic import ElasticMobileNetV3, largest_genome, smallest_genome
+from layerclock.search.supernet.image_data import channels_last
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from layerclock.search.spaces.mobilenetv3 import MobileNetV3Space
+    from layerclock.search.supernet.image_data import ImageData
     from layerclock.space import GenomeArray
 
 __all__ = ["Progress", "TrainingOptions", "train_alone", "train_supernet"]
@@ -49,7 +50,7 @@ class TrainingOptions:
 
 def train_supernet(
     space: MobileNetV3Space,
-    data: DigitsData,
+    data: ImageData,
     *,
     steps: int = 0,
     budget_s: float = 0.0,
@@ -94,7 +95,7 @@ def train_supernet(
 def train_alone(
     space: MobileNetV3Space,
     genome: npt.ArrayLike,
-    data: DigitsData,
+    data: ImageData,
     *,
     steps: int,
     seed: int = 0,
@@ -192,14 +193,14 @@ def _start_near_identity(network: nn.Module) -> None:
             nn.init.zeros_(block.project.norm.weight)
 
 
-def _batches(data: DigitsData, size: int, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _batches(data: ImageData, size: int, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Endless batches of distorted training images with labels, each epoch in a new order."""
     train = data.train
     while True:
         order = torch.randperm(len(train), generator=generator)
         for rows in torch.split(order, size):
             if len(rows) == size or len(rows) == len(train):
-                yield channels_last(distort(train.images[rows], data.distortion, generator)), train.labels[rows]
+                yield channels_last(data.distorted(rows, generator)), train.labels[rows]
 
 
 @contextmanager
@@ -210,8 +211,8 @@ def _seeded(seed: int) -> Iterator[torch.Generator]:
         yield torch.Generator().manual_seed(seed)
 
 
-def _check(space: MobileNetV3Space, data: DigitsData) -> None:
-    shape = tuple(data.train.images.shape[1:])
+def _check(space: MobileNetV3Space, data: ImageData) -> None:
+    shape = data.train.shape
     if shape != space.inputs[0].shape[1:] or int(data.train.labels.max()) >= space.classes:
         raise ArgumentError(
             f"images of shape {shape} with {int(data.train.labels.max()) + 1} classes do not fit the space {space.name!r}",

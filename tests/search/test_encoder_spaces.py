@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,6 +41,16 @@ def examples(space: SearchSpace, batch: int = 1) -> torch.Tensor:
     return torch.randint(0, 2, shape, generator=generator) if spec.dtype == "int64" else torch.randn(shape, generator=generator)
 
 
+def remember_shapes(
+    seen: dict[str, tuple[tuple[int, ...], tuple[int, ...]]],
+    site: str,
+    module: nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    output: torch.Tensor,
+) -> None:
+    seen[site] = (tuple(inputs[0].shape), tuple(output.shape))
+
+
 def test_the_largest_networks_have_the_published_sizes() -> None:
     # bert-base-uncased has 109,482,240 weights (Devlin et al., section 3: "110M"), and the classifier 769 for each class.
     index = SiteIndex.of(bert())
@@ -68,11 +79,7 @@ def test_the_built_network_is_what_the_sites_say(name: str) -> None:
         seen: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
         placed = index.network(genome).layers
         for one in placed:
-
-            def remember(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor, site: str = one.site) -> None:
-                seen[site] = (tuple(inputs[0].shape), tuple(output.shape))
-
-            network.get_submodule(one.site).register_forward_hook(remember)
+            network.get_submodule(one.site).register_forward_hook(partial(remember_shapes, seen, one.site))
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             network(examples(space))
         assert counter.get_total_flops() == 2 * index.macs(genome[None])[0]
