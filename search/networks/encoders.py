@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from layerclock.search.spaces.encoder_layer import AttentionSpec, EncoderSizes, FeedForwardSpec
     from layerclock.search.spaces.encoders import BertSpace, VitSpace
 
-__all__ = ["Bert", "EncoderLayer", "FeedForward", "FirstToken", "PatchEmbeddings", "SelfAttention", "TokenEmbeddings", "Vit"]
+__all__ = ["Bert", "Classifier", "EncoderLayer", "FeedForward", "PatchEmbeddings", "SelfAttention", "TokenEmbeddings", "Vit"]
 
 # As in the reference models; the random weights of both are normal with this deviation.
 _EPSILON = {True: 1e-6, False: 1e-12}
@@ -125,18 +125,18 @@ class PatchEmbeddings(nn.Module):
         return torch.cat([first, patches + self.positions[:, 1:]], 1)
 
 
-class FirstToken(nn.Module):
-    """The first token alone, then a layer that makes its kind: ``norm`` for ViT, ``dense`` and tanh for BERT."""
+class Classifier(nn.Module):
+    """Classes of the first token: after a normalisation for ViT, after BERT's pooler (a linear layer and tanh) for BERT."""
 
-    def __init__(self, sizes: EncoderSizes) -> None:
+    def __init__(self, sizes: EncoderSizes, classes: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(sizes.hidden, eps=_EPSILON[True]) if sizes.pre_norm else nn.Identity()
-        self.dense = nn.Identity() if sizes.pre_norm else nn.Linear(sizes.hidden, sizes.hidden)
-        self.act = nn.Identity() if sizes.pre_norm else nn.Tanh()
+        self.pooler = nn.Identity() if sizes.pre_norm else nn.Sequential(nn.Linear(sizes.hidden, sizes.hidden), nn.Tanh())
+        self.linear = nn.Linear(sizes.hidden, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Float32[B, tokens, hidden] to float32[B, hidden]."""
-        out: torch.Tensor = self.act(self.dense(self.norm(x[:, 0])))
+        """Float32[B, tokens, hidden] to logits float32[B, classes]."""
+        out: torch.Tensor = self.linear(self.pooler(self.norm(x[:, 0])))
         return out
 
 
@@ -147,8 +147,7 @@ class Bert(nn.Module):
         super().__init__()
         self.embeddings = TokenEmbeddings(space)
         self.layers = nn.ModuleList(EncoderLayer(attention, ffn) for attention, ffn in space.sizes.chosen(genome))
-        self.pooler = FirstToken(space.sizes)
-        self.classifier = nn.Linear(space.sizes.hidden, space.classes)
+        self.classifier = Classifier(space.sizes, space.classes)
         self.apply(_start_small)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -156,7 +155,7 @@ class Bert(nn.Module):
         x = self.embeddings(tokens)
         for layer in self.layers:
             x = layer(x)
-        out: torch.Tensor = self.classifier(self.pooler(x))
+        out: torch.Tensor = self.classifier(x)
         return out
 
 
@@ -167,8 +166,7 @@ class Vit(nn.Module):
         super().__init__()
         self.embeddings = PatchEmbeddings(space)
         self.layers = nn.ModuleList(EncoderLayer(attention, ffn) for attention, ffn in space.sizes.chosen(genome))
-        self.norm = FirstToken(space.sizes)
-        self.classifier = nn.Linear(space.sizes.hidden, space.classes)
+        self.classifier = Classifier(space.sizes, space.classes)
         self.apply(_start_small)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -176,7 +174,7 @@ class Vit(nn.Module):
         x = self.embeddings(images)
         for layer in self.layers:
             x = layer(x)
-        out: torch.Tensor = self.classifier(self.norm(x))
+        out: torch.Tensor = self.classifier(x)
         return out
 
 

@@ -59,9 +59,12 @@ class BertSpace:
 
     @property
     def sites(self) -> tuple[Site, ...]:
-        """Embeddings, the layers, the pooler (of the first token) and the classifier, in order of execution."""
+        """Embeddings, the layers, and the pooler of the first token with the classifier, in order of execution.
+
+        Pooler and classifier are one site: OpenVINO runs them as one kernel where they are small.
+        """
         hidden = self.sizes.hidden
-        tokens, one = TensorSpec((1, self.length, hidden)), TensorSpec((1, hidden))
+        tokens = TensorSpec((1, self.length, hidden))
         rows = self.vocabulary + self.positions + TOKEN_TYPES
         embeddings = Layer(
             op="token_embeddings",
@@ -71,13 +74,15 @@ class BertSpace:
             macs=0,
             params=rows * hidden + 2 * hidden,
         )
-        pooler = Layer("pooler", (tokens,), (one,), (("act", "tanh"),), macs=hidden**2, params=hidden**2 + hidden)
-        return (
-            Site("embeddings", (), (embeddings,)),
-            *self.sizes.sites,
-            Site("pooler", (), (pooler,)),
-            Site("classifier", (), (_linear(hidden, self.classes),)),
+        head = Layer(
+            op="pooled_classifier",
+            inputs=(tokens,),
+            outputs=(TensorSpec((1, self.classes)),),
+            attributes=(("act", "tanh"),),
+            macs=hidden**2 + hidden * self.classes,
+            params=hidden**2 + hidden + (hidden + 1) * self.classes,
         )
+        return Site("embeddings", (), (embeddings,)), *self.sizes.sites, Site("classifier", (), (head,))
 
     def build(self, genome: npt.ArrayLike) -> torch.nn.Module:
         """The network of one genome, with random weights and modules named after the sites. Needs torch."""
@@ -126,9 +131,9 @@ class VitSpace:
 
     @property
     def sites(self) -> tuple[Site, ...]:
-        """Embeddings of the patches, the layers, the norm of the class token, and the classifier, in order of execution."""
+        """Embeddings of the patches, the layers, and the normalised class token with the classifier, in order of execution."""
         hidden, length = self.sizes.hidden, self.sizes.tokens
-        tokens, one = TensorSpec((1, length, hidden)), TensorSpec((1, hidden))
+        tokens = TensorSpec((1, length, hidden))
         weights = self.in_channels * self.patch**2 * hidden
         embeddings = Layer(
             op="patch_embeddings",
@@ -138,12 +143,15 @@ class VitSpace:
             macs=weights * (length - 1),
             params=weights + hidden + hidden + length * hidden,
         )
-        return (
-            Site("embeddings", (), (embeddings,)),
-            *self.sizes.sites,
-            Site("norm", (), (Layer("first_token_norm", (tokens,), (one,), (), macs=0, params=2 * hidden),)),
-            Site("classifier", (), (_linear(hidden, self.classes),)),
+        head = Layer(
+            op="normed_classifier",
+            inputs=(tokens,),
+            outputs=(TensorSpec((1, self.classes)),),
+            attributes=(),
+            macs=hidden * self.classes,
+            params=2 * hidden + (hidden + 1) * self.classes,
         )
+        return Site("embeddings", (), (embeddings,)), *self.sizes.sites, Site("classifier", (), (head,))
 
     def build(self, genome: npt.ArrayLike) -> torch.nn.Module:
         """The network of one genome, with random weights and modules named after the sites. Needs torch."""
@@ -206,11 +214,6 @@ def vit(
         raise ArgumentError(f"space 'vit': patch={patch} is not a network", "a whole number from 1 on")
     sizes = EncoderSizes((resolution // patch) ** 2 + 1, hidden, layers, heads, ffn, max(1, layers - 2), pre_norm=True)
     return VitSpace(_named("vit", given), resolution, patch, classes, in_channels, sizes)
-
-
-def _linear(incoming: int, outgoing: int) -> Layer:
-    shapes = (TensorSpec((1, incoming)),), (TensorSpec((1, outgoing)),)
-    return Layer("linear", *shapes, (), macs=incoming * outgoing, params=(incoming + 1) * outgoing)
 
 
 def _named(name: str, given: dict[str, tuple[int, int]]) -> str:

@@ -80,7 +80,7 @@ class ImageData:
     validation: LabelledImages
     test: LabelledImages
     distortion: float
-    kind: Distortion = Distortion()  # noqa: RUF009 - frozen
+    kind: Distortion = Distortion()
 
     def distorted(self, rows: torch.Tensor | slice, generator: torch.Generator) -> torch.Tensor:
         """Training images by their numbers, as a training batch sees them: float32[B, channels, side, side]."""

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from layerclock.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 __all__ = ["CLASSES", "KINDS", "ImageFiles", "detect_kind", "read_cifar10", "read_fashion_mnist"]
 

@@ -166,22 +166,25 @@ def test_mirrored_images_look_left_or_right() -> None:
     torch.testing.assert_close(distort(images, 0.0, torch.Generator().manual_seed(0), mirrored), images, atol=1e-4, rtol=1e-4)
 
 
+def zipped(array: npt.NDArray[np.uint8]) -> Callable[[bytes], bytes]:
+    return lambda _: gzip.compress(idx(array))
+
+
+# By damage: the file, what becomes of its content, and what the error says.
 DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
-    "cut gzip": ("train-images-idx3-ubyte.gz", lambda content: content[:-20], "magic number 2051"),
-    "no gzip": ("train-labels-idx1-ubyte.gz", lambda content: b"not found", "magic number 2049"),
-    "damaged gzip": ("t10k-images-idx3-ubyte.gz", lambda content: content[:60] + bytes(40) + content[100:], "magic number 2051"),
-    "wrong magic": ("train-labels-idx1-ubyte.gz", lambda content: gzip.compress(b"\0\0\x08\x02" + bytes(100)), "first bytes are 00000802"),
-    "empty": ("t10k-labels-idx1-ubyte.gz", lambda content: gzip.compress(b""), "first bytes are none"),
-    "short": ("train-images-idx3-ubyte.gz", lambda content: gzip.compress(gzip.decompress(content)[:-5]), "47040 bytes of 60 items, and 47035"),
-    "other size": (
-        "train-images-idx3-ubyte.gz", lambda content: gzip.compress(idx(np.zeros((60, 8, 8), dtype=np.uint8))), "8 x 8 pixels",
-    ),
-    "label 10": ("train-labels-idx1-ubyte.gz", lambda content: gzip.compress(idx(np.full(60, 10, dtype=np.uint8))), "a label 10"),
-    "no image": ("train-labels-idx1-ubyte.gz", lambda content: gzip.compress(idx(np.zeros(0, dtype=np.uint8))), "0 bytes of 0 items"),
-    "cut batch": ("data_batch_3.bin", lambda content: content[:-1], "records of 3073 bytes"),
-    "empty batch": ("test_batch.bin", lambda content: b"", "records of 3073 bytes"),
-    "label 255": ("data_batch_5.bin", lambda content: b"\xff" + content[1:], "a label 255"),
-}  # fmt: skip
+    "cut gzip": ("train-images-idx3-ubyte.gz", lambda old: old[:-20], "magic number 2051"),
+    "no gzip": ("train-labels-idx1-ubyte.gz", lambda _: b"not found", "magic number 2049"),
+    "damaged gzip": ("t10k-images-idx3-ubyte.gz", lambda old: old[:60] + bytes(40) + old[100:], "magic number 2051"),
+    "wrong magic": ("train-labels-idx1-ubyte.gz", lambda _: gzip.compress(bytes([0, 0, 8, 2]) + bytes(100)), "bytes are 00000802"),
+    "empty": ("t10k-labels-idx1-ubyte.gz", lambda _: gzip.compress(b""), "first bytes are none"),
+    "short": ("train-images-idx3-ubyte.gz", lambda old: gzip.compress(gzip.decompress(old)[:-5]), "47040 bytes of 60 items, and 47035"),
+    "other size": ("train-images-idx3-ubyte.gz", zipped(np.zeros((60, 8, 8), dtype=np.uint8)), "8 x 8 pixels"),
+    "label 10": ("train-labels-idx1-ubyte.gz", zipped(np.full(60, 10, dtype=np.uint8)), "a label 10"),
+    "no image": ("train-labels-idx1-ubyte.gz", zipped(np.zeros(0, dtype=np.uint8)), "0 bytes of 0 items"),
+    "cut batch": ("data_batch_3.bin", lambda old: old[:-1], "records of 3073 bytes"),
+    "empty batch": ("test_batch.bin", lambda _: b"", "records of 3073 bytes"),
+    "label 255": ("data_batch_5.bin", lambda old: bytes([255]) + old[1:], "a label 255"),
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
