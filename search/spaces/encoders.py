@@ -17,9 +17,11 @@ from layerclock.space import Gene, Site
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import torch
 
-__all__ = ["BertSpace", "VitSpace", "bert", "vit"]
+    from layerclock.search.networks.encoders import Bert, Vit
+    from layerclock.search.supernet.elastic_encoder import ElasticEncoder
+
+__all__ = ["BertSpace", "VitSpace", "bert", "digits_vit", "vit"]
 
 TOKEN_TYPES = 2
 
@@ -84,11 +86,17 @@ class BertSpace:
         )
         return Site("embeddings", (), (embeddings,)), *self.sizes.sites, Site("classifier", (), (head,))
 
-    def build(self, genome: npt.ArrayLike) -> torch.nn.Module:
+    def build(self, genome: npt.ArrayLike) -> Bert:
         """The network of one genome, with random weights and modules named after the sites. Needs torch."""
         from layerclock.search.networks.encoders import Bert
 
         return Bert(self, genome)
+
+    def super_network(self) -> ElasticEncoder:
+        """All sub-networks in one module that shares their weights. Needs torch."""
+        from layerclock.search.supernet.elastic_encoder import ElasticEncoder
+
+        return ElasticEncoder(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +161,17 @@ class VitSpace:
         )
         return Site("embeddings", (), (embeddings,)), *self.sizes.sites, Site("classifier", (), (head,))
 
-    def build(self, genome: npt.ArrayLike) -> torch.nn.Module:
+    def build(self, genome: npt.ArrayLike) -> Vit:
         """The network of one genome, with random weights and modules named after the sites. Needs torch."""
         from layerclock.search.networks.encoders import Vit
 
         return Vit(self, genome)
+
+    def super_network(self) -> ElasticEncoder:
+        """All sub-networks in one module that shares their weights. Needs torch."""
+        from layerclock.search.supernet.elastic_encoder import ElasticEncoder
+
+        return ElasticEncoder(self)
 
 
 def bert(
@@ -214,6 +228,11 @@ def vit(
         raise ArgumentError(f"space 'vit': patch={patch} is not a network", "a whole number from 1 on")
     sizes = EncoderSizes((resolution // patch) ** 2 + 1, hidden, layers, heads, ffn, max(1, layers - 2), pre_norm=True)
     return VitSpace(_named("vit", given), resolution, patch, classes, in_channels, sizes)
+
+
+def digits_vit() -> VitSpace:
+    """Vision transformers that are small enough to train on scikit-learn's digits in a minute or two."""
+    return vit(resolution=32, patch=4, classes=10, in_channels=1, hidden=64, layers=4, heads=4, ffn=192)
 
 
 def _named(name: str, given: dict[str, tuple[int, int]]) -> str:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     import torch
 
+    from layerclock.search.supernet.elastic import ElasticMobileNetV3
+
 __all__ = ["BlockSpec", "ConvSpec", "MobileNetV3Space", "StageSpec", "digits_mobilenetv3", "ofa_mobilenetv3", "round_channels"]
 
 KERNELS = (3, 5, 7)
@@ -271,6 +273,12 @@ class MobileNetV3Space:
         from layerclock.search.networks.mobilenetv3 import MobileNetV3
 
         return MobileNetV3(self, genome)
+
+    def super_network(self) -> ElasticMobileNetV3:
+        """All sub-networks in one module that shares their weights. Needs torch."""
+        from layerclock.search.supernet.elastic import ElasticMobileNetV3
+
+        return ElasticMobileNetV3(self)
 
     def from_ofa(self, config: Mapping[str, Sequence[int]]) -> GenomeArray:
         """Genome int64[G] of a once-for-all configuration: ``{"ks": 20 kernels, "e": 20 expansions, "d": 5 depths}``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,18 +12,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from layerclock.errors import ArgumentError, OutputError
-from layerclock.search.supernet.elastic import ElasticMobileNetV3
 from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
-    from layerclock.search.spaces.mobilenetv3 import MobileNetV3Space
+    from layerclock.search.supernet.elastic_network import ElasticNetwork, ElasticSpace
 
 __all__ = ["load_supernet", "save_supernet"]
 
 _FORMAT = "layerclock-supernet-1"
 
 
-def save_supernet(supernet: ElasticMobileNetV3, path: Path | str) -> None:
+def save_supernet(supernet: ElasticNetwork, path: Path | str) -> None:
     """Write weights, and the space's name, parameters and digest. Raises :class:`OutputError` if that fails."""
     target = Path(path)
     partial = target.with_name(target.name + ".partial")
@@ -35,7 +34,7 @@ def save_supernet(supernet: ElasticMobileNetV3, path: Path | str) -> None:
         raise OutputError(f"cannot write the super-network {target}: {error}", "choose a folder that exists and can be written") from error
 
 
-def load_supernet(path: Path | str, space: MobileNetV3Space) -> ElasticMobileNetV3:
+def load_supernet(path: Path | str, space: ElasticSpace) -> ElasticNetwork:
     """Read a super-network of ``space``, in evaluation mode.
 
     Raises :class:`ArgumentError` if the file cannot be read, is not a super-network, or belongs to another space.
@@ -58,7 +57,7 @@ def load_supernet(path: Path | str, space: MobileNetV3Space) -> ElasticMobileNet
             "load it with the space that it was trained for",
         )
     with torch.random.fork_rng(devices=[]):  # the random weights are overwritten; the caller's seed must not notice them
-        supernet = ElasticMobileNetV3(space)
+        supernet = space.super_network()
     try:
         supernet.load_state_dict(tensors)
     except RuntimeError as error:
@@ -66,10 +65,10 @@ def load_supernet(path: Path | str, space: MobileNetV3Space) -> ElasticMobileNet
     return supernet.eval()
 
 
-def _metadata(space: MobileNetV3Space) -> dict[str, str]:
+def _metadata(space: ElasticSpace) -> dict[str, str]:
     return {
         "format": _FORMAT,
         "space": space.name,
-        "parameters": json.dumps(asdict(space), sort_keys=True),
+        "parameters": json.dumps(asdict(space) if is_dataclass(space) and not isinstance(space, type) else {}, sort_keys=True),
         "digest": SiteIndex.of(space).digest,
     }

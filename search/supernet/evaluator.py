@@ -10,19 +10,24 @@ import torch
 from scipy.stats import kendalltau
 
 from layerclock.errors import ArgumentError
+from layerclock.search.spaces.encoders import digits_vit
 from layerclock.search.spaces.mobilenetv3 import digits_mobilenetv3
 from layerclock.search.supernet.checkpoint import load_supernet
 from layerclock.search.supernet.digits import load_digits_data
 from layerclock.search.supernet.image_data import channels_last
 from layerclock.search.supernet.recalibration import recalibrate
-from layerclock.search.supernet.training import train_alone, train_supernet
+from layerclock.search.supernet.training import TrainingOptions, train_alone, train_supernet
 from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
     from torch import nn
 
-    from layerclock.search.supernet.elastic import ElasticMobileNetV3
+    from layerclock.search.spaces.encoders import VitSpace
+    from layerclock.search.spaces.mobilenetv3 import MobileNetV3Space
+    from layerclock.search.supernet.elastic_network import ElasticNetwork
     from layerclock.search.supernet.image_data import ImageData
     from layerclock.search.supernet.training import Progress
     from layerclock.space import GenomeArray
@@ -44,7 +49,7 @@ class SupernetEvaluator:
 
     def __init__(
         self,
-        supernet: ElasticMobileNetV3,
+        supernet: ElasticNetwork,
         data: ImageData,
         split: str = "validation",
         calibration_images: int = 128,
@@ -133,15 +138,26 @@ def _part(progress: Progress | None, number: int, parts: int) -> Progress | None
     return lambda done, text: progress((number + done) / parts, f"network {number + 1} of {parts} alone, {text}")
 
 
-def digits_supernet(checkpoint: str = "", steps: int = 0, seconds: float = 90.0) -> SupernetEvaluator:
-    """The evaluator of ``digits-mobilenetv3``: from a ``checkpoint`` file, else trained now, for ``steps`` or ``seconds``.
+# The space of the networks that read digits, and how their super-network is trained.
+_READERS: dict[str, tuple[Callable[[], MobileNetV3Space | VitSpace], TrainingOptions]] = {
+    "mobilenetv3": (digits_mobilenetv3, TrainingOptions()),
+    "vit": (digits_vit, TrainingOptions(learning_rate=2e-3)),
+}
 
-    Raises :class:`ArgumentError` for an unreadable checkpoint or one of another space.
+
+def digits_supernet(checkpoint: str = "", steps: int = 0, seconds: float = 90.0, network: str = "mobilenetv3") -> SupernetEvaluator:
+    """The evaluator ``digits-supernet``: from a ``checkpoint`` file, else trained now, for ``steps`` or ``seconds``.
+
+    The networks are those of ``digits-mobilenetv3``, or, with ``network="vit"``, of :func:`digits_vit`.
+    Raises :class:`ArgumentError` for another ``network``, and for an unreadable checkpoint or one of another space.
     """
-    space = digits_mobilenetv3()
+    if network not in _READERS:
+        raise ArgumentError(f"network={network!r} reads no digits", f"one of {', '.join(_READERS)}")
+    make, options = _READERS[network]
+    space = make()
     data = load_digits_data(space.resolution)
     if checkpoint:
         return SupernetEvaluator(load_supernet(checkpoint, space), data)
     if steps:
-        return SupernetEvaluator(train_supernet(space, data, steps=steps), data)
-    return SupernetEvaluator(train_supernet(space, data, budget_s=seconds), data)
+        return SupernetEvaluator(train_supernet(space, data, steps=steps, options=options), data)
+    return SupernetEvaluator(train_supernet(space, data, budget_s=seconds, options=options), data)
