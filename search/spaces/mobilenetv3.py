@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from layerclock.search.spaces.inverted_bottleneck import BlockSpec, ConvSpec, StageSpec, classifier_layer
-from layerclock.search.spaces.staged import StagedSpace, named
+from layerclock.search.spaces.naming import named
+from layerclock.search.spaces.staged import StagedSpace
 from layerclock.space import Site
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
+
+    from layerclock.search.supernet.elastic import ElasticMobileNetV3
 
 __all__ = ["MobileNetV3Space", "digits_mobilenetv3", "ofa_mobilenetv3"]
 
@@ -77,16 +80,24 @@ class MobileNetV3Space(StagedSpace):
 
         return MobileNetV3(self, genome)
 
+    def super_network(self) -> ElasticMobileNetV3:
+        """All sub-networks in one module that shares their weights. Needs torch."""
+        from layerclock.search.supernet.elastic import ElasticMobileNetV3
+
+        return ElasticMobileNetV3(self)
+
 
 def ofa_mobilenetv3(width: float = 1.0, resolution: int = 224, in_channels: int = 3, classes: int = 1000) -> MobileNetV3Space:
     """Once-for-all's MobileNetV3 space (``ofa-mobilenetv3``)."""
-    return MobileNetV3Space(named("ofa-mobilenetv3", width, 1.0, resolution, 224), width, resolution, in_channels, classes)
+    usual = {"width": (width, 1.0), "resolution": (resolution, 224), "in_channels": (in_channels, 3), "classes": (classes, 1000)}
+    return MobileNetV3Space(named("ofa-mobilenetv3", usual), width, resolution, in_channels, classes)
 
 
 def digits_mobilenetv3(width: float = 0.5, resolution: int = 64, in_channels: int = 1, classes: int = 10) -> MobileNetV3Space:
     """The same space, small enough to train on scikit-learn's digits in about a minute (``digits-mobilenetv3``)."""
+    usual = {"width": (width, 0.5), "resolution": (resolution, 64), "in_channels": (in_channels, 1), "classes": (classes, 10)}
     return MobileNetV3Space(
-        named("digits-mobilenetv3", width, 0.5, resolution, 64),
+        named("digits-mobilenetv3", usual),
         width,
         resolution,
         in_channels,

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from layerclock.search.spaces.inverted_bottleneck import BlockSpec, ConvSpec, StageSpec, classifier_layer
-from layerclock.search.spaces.staged import StagedSpace, named
+from layerclock.search.spaces.naming import named
+from layerclock.search.spaces.staged import StagedSpace
 from layerclock.space import Site
 
 if TYPE_CHECKING:
@@ -75,4 +76,5 @@ class ProxylessSpace(StagedSpace):
 
 def ofa_proxyless(width: float = 1.3, resolution: int = 224, in_channels: int = 3, classes: int = 1000) -> ProxylessSpace:
     """Once-for-all's ProxylessNAS space (``ofa-proxyless``)."""
-    return ProxylessSpace(named("ofa-proxyless", width, 1.3, resolution, 224), width, resolution, in_channels, classes)
+    usual = {"width": (width, 1.3), "resolution": (resolution, 224), "in_channels": (in_channels, 3), "classes": (classes, 1000)}
+    return ProxylessSpace(named("ofa-proxyless", usual), width, resolution, in_channels, classes)

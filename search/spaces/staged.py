@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["StagedSpace", "named"]
+__all__ = ["StagedSpace"]
 
 
 @dataclass(frozen=True)
@@ -174,10 +174,3 @@ class StagedSpace(ABC):
         except ValueError as error:
             raise GenomeError(f"not an OFA configuration of {self.name!r}: {error}") from None
         return np.array(values, dtype=np.int64)
-
-
-def named(name: str, width: float, usual_width: float, resolution: int, usual_resolution: int) -> str:
-    """The name says every parameter that differs from the usual, so that tables of variants never share a name."""
-    changed = [f"width={width:g}"] if width != usual_width else []
-    changed += [f"resolution={resolution}"] if resolution != usual_resolution else []
-    return f"{name}:{','.join(changed)}" if changed else name

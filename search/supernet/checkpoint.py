@@ -5,82 +5,71 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from layerclock.errors import ArgumentError, OutputError
-from layerclock.search.supernet.elastic import ElasticMobileNetV3
 from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
-    from layerclock.search.spaces.mobilenetv3 import MobileNetV3Space
-    from layerclock.space import Gene, Site
+    from layerclock.search.supernet.elastic_network import ElasticNetwork, ElasticSpace
 
-__all__ = ["SpaceOfParameters", "load_supernet", "load_weights", "save_supernet", "save_weights"]
+__all__ = ["SavedSupernet", "load_supernet", "load_weights", "save_supernet"]
 
 _FORMAT = "layerclock-supernet-1"
 
 
-class SpaceOfParameters(Protocol):
-    """A search space that is a dataclass of its parameters."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
+class SavedSupernet(Protocol):
+    """What a super-network needs to become a file: the space as a dataclass, and the members of a torch module."""
 
     @property
-    def name(self) -> str:
-        """The registered name, with every parameter that differs from the usual."""
+    def space(self) -> Any:
+        """The search space."""
         ...
 
-    @property
-    def genes(self) -> tuple[Gene, ...]:
-        """The choices, in the order of a genome's positions."""
+    def state_dict(self) -> dict[str, Any]:
+        """The weights by name."""
         ...
 
-    @property
-    def sites(self) -> tuple[Site, ...]:
-        """The places of the network, in order of execution."""
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """Take these weights; raises ``RuntimeError`` if they do not fit."""
         ...
 
 
-_Space = TypeVar("_Space", bound=SpaceOfParameters)
-_Supernet = TypeVar("_Supernet", bound=torch.nn.Module)
-
-
-def save_supernet(supernet: ElasticMobileNetV3, path: Path | str) -> None:
+def save_supernet(supernet: SavedSupernet, path: Path | str) -> None:
     """Write weights, and the space's name, parameters and digest. Raises :class:`OutputError` if that fails."""
-    save_weights(supernet, supernet.space, path)
-
-
-def load_supernet(path: Path | str, space: MobileNetV3Space) -> ElasticMobileNetV3:
-    """Read a super-network of the elastic MobileNetV3 ``space``; otherwise as :func:`load_weights`."""
-    return load_weights(path, space, ElasticMobileNetV3)
-
-
-def save_weights(supernet: torch.nn.Module, space: SpaceOfParameters, path: Path | str) -> None:
-    """Write the weights of any super-network of ``space``, and the space's name, parameters and digest.
-
-    Raises :class:`OutputError` if that fails.
-    """
     target = Path(path)
     partial = target.with_name(target.name + ".partial")
     try:
-        save_file({name: tensor.contiguous() for name, tensor in supernet.state_dict().items()}, partial, _metadata(space))
+        save_file({name: tensor.contiguous() for name, tensor in supernet.state_dict().items()}, partial, _metadata(supernet.space))
         partial.replace(target)
     except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)
         raise OutputError(f"cannot write the super-network {target}: {error}", "choose a folder that exists and can be written") from error
 
 
-def load_weights(path: Path | str, space: _Space, make: Callable[[_Space], _Supernet]) -> _Supernet:
-    """Read a super-network of ``space``, which ``make`` builds, in evaluation mode.
+def load_supernet(path: Path | str, space: ElasticSpace) -> ElasticNetwork:
+    """Read a super-network of a ``space`` that knows its super-network, in evaluation mode.
 
     Raises :class:`ArgumentError` if the file cannot be read, is not a super-network, or belongs to another space.
     """
+    with torch.random.fork_rng(devices=[]):  # the random weights are overwritten; the caller's seed must not notice them
+        supernet = space.super_network()
+    load_weights(path, supernet)
+    return supernet.eval()
+
+
+def load_weights(path: Path | str, supernet: SavedSupernet) -> None:
+    """Read the weights of ``supernet`` from a file that :func:`save_supernet` wrote.
+
+    Raises :class:`ArgumentError` if the file cannot be read, is not a super-network, or belongs to another space.
+    """
+    space = supernet.space
     remedy = "give a file that save_supernet wrote, or train a super-network again"
     try:
         with safe_open(Path(path), framework="pt") as file:
@@ -98,16 +87,13 @@ def load_weights(path: Path | str, space: _Space, make: Callable[[_Space], _Supe
             f"{key} is {metadata.get(key)}, not {expected[key]}",
             "load it with the space that it was trained for",
         )
-    with torch.random.fork_rng(devices=[]):  # the random weights are overwritten; the caller's seed must not notice them
-        supernet = make(space)
     try:
         supernet.load_state_dict(tensors)
     except RuntimeError as error:
         raise ArgumentError(f"{path} does not hold the weights of {space.name!r}: {error}", remedy) from error
-    return supernet.eval()
 
 
-def _metadata(space: SpaceOfParameters) -> dict[str, str]:
+def _metadata(space: Any) -> dict[str, str]:
     return {
         "format": _FORMAT,
         "space": space.name,

@@ -9,7 +9,6 @@ the digits as they are.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,37 +17,16 @@ from sklearn.model_selection import train_test_split
 from torch.nn import functional
 
 from layerclock.errors import ArgumentError
+from layerclock.search.supernet.image_data import ImageData, LabelledImages, distort
 
-__all__ = ["DigitsData", "LabelledImages", "channels_last", "distort", "load_digits_data"]
+__all__ = ["load_digits_data"]
 
 _SPLIT_SEED = 0
 _DISTORTION_SEED = 1
 _HELD_OUT = 350
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledImages:
-    """``images`` float32[N, channels, side, side], 0 is the background; ``labels`` int64[N]."""
-
-    images: torch.Tensor
-    labels: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass(frozen=True, slots=True)
-class DigitsData:
-    """``train`` is not distorted (each training batch is, anew, by ``distortion``); ``validation`` is for the search,
-    ``test`` only for the final report."""
-
-    train: LabelledImages
-    validation: LabelledImages
-    test: LabelledImages
-    distortion: float
-
-
-def load_digits_data(resolution: int, distortion: float = 0.7) -> DigitsData:
+def load_digits_data(resolution: int, distortion: float = 0.7) -> ImageData:
     """1097 / 350 / 350 digits, stratified by class; the split and the distortions are the same in every call.
 
     Pixels are scaled by one constant to unit variance, bilinearly enlarged to ``resolution`` pixels a side. Raises
@@ -69,32 +47,4 @@ def load_digits_data(resolution: int, distortion: float = 0.7) -> DigitsData:
             distort(chosen, strength, generator) if strength else chosen, torch.as_tensor(labels[rows], dtype=torch.int64)
         )
 
-    return DigitsData(part(train, 0.0), part(validation, distortion), part(test, distortion), distortion)
-
-
-def distort(images: torch.Tensor, strength: float, generator: torch.Generator) -> torch.Tensor:
-    """Every image turned, scaled, moved, blotted and made noisy by its own random draw; shape and scale stay.
-
-    At ``strength`` 1 an image is turned by up to 25 degrees, scaled by up to 20 % and moved by up to 15 % of its side
-    (uniform); a square of 30 % of its side is blotted out anywhere; noise has a deviation of 0.3 of the pixels' own.
-    """
-    number, _, side, _ = images.shape
-
-    def draw() -> torch.Tensor:
-        return (torch.rand(number, generator=generator) * 2 - 1) * strength
-
-    angle, scale = draw() * math.radians(25), 1 + 0.2 * draw()
-    cosine, sine = torch.cos(angle) * scale, torch.sin(angle) * scale
-    rows = [torch.stack([cosine, -sine, 0.3 * draw()], 1), torch.stack([sine, cosine, 0.3 * draw()], 1)]
-    grid = functional.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
-    moved = functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    corner = torch.rand(number, 2, 1, generator=generator) * side
-    within = (torch.arange(side) - corner).abs() < 0.15 * strength * side
-    blot = within[:, 0, :, None] & within[:, 1, None, :]
-    noise = torch.randn(images.shape, generator=generator) * 0.3 * strength
-    return moved.masked_fill(blot[:, None], 0.0) + noise
-
-
-def channels_last(images: torch.Tensor) -> torch.Tensor:
-    """The same images in the memory layout in which oneDNN's depthwise convolutions are two to five times faster."""
-    return images.to(memory_format=torch.channels_last)
+    return ImageData(part(train, 0.0), part(validation, distortion), part(test, distortion), distortion)

@@ -15,6 +15,7 @@ from torch import nn
 from torch.func import functional_call
 
 from layerclock.search.networks.mobilenetv3 import ConvUnit, InvertedBottleneck, MobileNetV3, SqueezeExcite
+from layerclock.search.supernet.elastic_network import ElasticNetwork
 from layerclock.search.supernet.slices import DESCENDING_KERNELS, leading, smaller_kernel
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from layerclock.interfaces import SearchSpace
     from layerclock.search.spaces.inverted_bottleneck import BlockSpec
     from layerclock.search.spaces.mobilenetv3 import MobileNetV3Space
     from layerclock.space import GenomeArray
@@ -29,13 +31,13 @@ if TYPE_CHECKING:
 __all__ = ["ElasticBlock", "ElasticMobileNetV3", "largest_genome", "smallest_genome"]
 
 
-def largest_genome(space: MobileNetV3Space) -> GenomeArray:
-    """int64[G] of the network with the largest kernel, expansion and depth everywhere: the choices ascend."""
+def largest_genome(space: SearchSpace) -> GenomeArray:
+    """int64[G] of the network with the last choice everywhere: the choices ascend, so it is the largest."""
     return np.array([len(gene.choices) - 1 for gene in space.genes], dtype=np.int64)
 
 
-def smallest_genome(space: MobileNetV3Space) -> GenomeArray:
-    """int64[G] of the network with the smallest kernel, expansion and depth everywhere."""
+def smallest_genome(space: SearchSpace) -> GenomeArray:
+    """int64[G] of the network with the first choice everywhere, the smallest."""
     return np.zeros(len(space.genes), dtype=np.int64)
 
 
@@ -106,12 +108,12 @@ class ElasticBlock(nn.Module):
         return self._skeletons[spec]
 
 
-class ElasticMobileNetV3(nn.Module):
+class ElasticMobileNetV3(ElasticNetwork):
     """All sub-networks of ``space`` in one module; starts with random weights, which follow torch's global seed."""
 
     def __init__(self, space: MobileNetV3Space) -> None:
         super().__init__()
-        self.space = space
+        self.space: MobileNetV3Space = space
         largest = MobileNetV3(space, largest_genome(space))
         self.stem, self.first_block = largest.stem, largest.first_block
         self.stages = nn.ModuleList(nn.ModuleList(ElasticBlock(spec) for spec in stage) for stage in space.blocks(largest_genome(space)))

@@ -10,18 +10,25 @@ import torch
 from scipy.stats import kendalltau
 
 from layerclock.errors import ArgumentError
+from layerclock.search.spaces.encoders import digits_vit
 from layerclock.search.spaces.mobilenetv3 import digits_mobilenetv3
 from layerclock.search.supernet.checkpoint import load_supernet
-from layerclock.search.supernet.digits import DigitsData, channels_last, distort, load_digits_data
+from layerclock.search.supernet.digits import load_digits_data
+from layerclock.search.supernet.image_data import channels_last
 from layerclock.search.supernet.recalibration import recalibrate
-from layerclock.search.supernet.training import train_alone, train_supernet
+from layerclock.search.supernet.training import TrainingOptions, train_alone, train_supernet
 from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
     from torch import nn
 
-    from layerclock.search.supernet.elastic import ElasticMobileNetV3
+    from layerclock.search.spaces.encoders import VitSpace
+    from layerclock.search.spaces.mobilenetv3 import MobileNetV3Space
+    from layerclock.search.supernet.elastic_network import ElasticNetwork
+    from layerclock.search.supernet.image_data import ImageData
     from layerclock.search.supernet.training import Progress
     from layerclock.space import GenomeArray
 
@@ -42,8 +49,8 @@ class SupernetEvaluator:
 
     def __init__(
         self,
-        supernet: ElasticMobileNetV3,
-        data: DigitsData,
+        supernet: ElasticNetwork,
+        data: ImageData,
         split: str = "validation",
         calibration_images: int = 128,
     ) -> None:
@@ -55,16 +62,15 @@ class SupernetEvaluator:
         if split not in parts:
             raise ArgumentError(f"split={split!r} cannot judge networks", f"one of {', '.join(parts)}")
         judged = parts[split]
-        if tuple(judged.images.shape[1:]) != self.space.inputs[0].shape[1:]:
+        if judged.shape != self.space.inputs[0].shape[1:]:
             raise ArgumentError(
-                f"images of shape {tuple(judged.images.shape[1:])} do not fit the space {self.space.name!r}",
+                f"images of shape {judged.shape} do not fit the space {self.space.name!r}",
                 f"it takes {self.space.inputs[0].shape[1:]}",
             )
         generator = torch.Generator().manual_seed(_CALIBRATION_SEED)
-        seen = distort(data.train.images[:calibration_images], data.distortion, generator)
+        seen = data.distorted(slice(0, calibration_images), generator)
         self._calibration = [channels_last(batch) for batch in torch.split(seen, _BATCH)]
-        self._judged = [channels_last(batch) for batch in torch.split(judged.images, _BATCH)]
-        self._labels = judged.labels
+        self._judged = judged
         self._index = SiteIndex.of(self.space)
         self._known: dict[bytes, float] = {}
 
@@ -85,8 +91,9 @@ class SupernetEvaluator:
         """Accuracy in percent of any network on the same images, after calibrating its normalisation on training images."""
         recalibrate(network, self._calibration)
         with torch.inference_mode():
-            answers = torch.cat([network(batch).argmax(1) for batch in self._judged])
-        return 100.0 * float((answers == self._labels).double().mean())
+            batches = (self._judged.batch(slice(first, first + _BATCH)) for first in range(0, len(self._judged), _BATCH))
+            answers = torch.cat([network(channels_last(batch)).argmax(1) for batch in batches])
+        return 100.0 * float((answers == self._judged.labels).double().mean())
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +138,26 @@ def _part(progress: Progress | None, number: int, parts: int) -> Progress | None
     return lambda done, text: progress((number + done) / parts, f"network {number + 1} of {parts} alone, {text}")
 
 
-def digits_supernet(checkpoint: str = "", steps: int = 0, seconds: float = 90.0) -> SupernetEvaluator:
-    """The evaluator of ``digits-mobilenetv3``: from a ``checkpoint`` file, else trained now, for ``steps`` or ``seconds``.
+# The space of the networks that read digits, and how their super-network is trained.
+_READERS: dict[str, tuple[Callable[[], MobileNetV3Space | VitSpace], TrainingOptions]] = {
+    "mobilenetv3": (digits_mobilenetv3, TrainingOptions()),
+    "vit": (digits_vit, TrainingOptions(learning_rate=2e-3)),
+}
 
-    Raises :class:`ArgumentError` for an unreadable checkpoint or one of another space.
+
+def digits_supernet(checkpoint: str = "", steps: int = 0, seconds: float = 90.0, network: str = "mobilenetv3") -> SupernetEvaluator:
+    """The evaluator ``digits-supernet``: from a ``checkpoint`` file, else trained now, for ``steps`` or ``seconds``.
+
+    The networks are those of ``digits-mobilenetv3``, or, with ``network="vit"``, of :func:`digits_vit`.
+    Raises :class:`ArgumentError` for another ``network``, and for an unreadable checkpoint or one of another space.
     """
-    space = digits_mobilenetv3()
+    if network not in _READERS:
+        raise ArgumentError(f"network={network!r} reads no digits", f"one of {', '.join(_READERS)}")
+    make, options = _READERS[network]
+    space = make()
     data = load_digits_data(space.resolution)
     if checkpoint:
         return SupernetEvaluator(load_supernet(checkpoint, space), data)
     if steps:
-        return SupernetEvaluator(train_supernet(space, data, steps=steps), data)
-    return SupernetEvaluator(train_supernet(space, data, budget_s=seconds), data)
+        return SupernetEvaluator(train_supernet(space, data, steps=steps, options=options), data)
+    return SupernetEvaluator(train_supernet(space, data, budget_s=seconds, options=options), data)

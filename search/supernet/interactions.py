@@ -85,7 +85,10 @@ def interactions_supernet(checkpoint: str = "", steps: int = 0, seconds: float =
     space = ncf(users=USERS, items=ITEMS)
     data = draw_interactions(USERS, ITEMS)
     if checkpoint:
-        return InteractionsEvaluator(load_weights(checkpoint, space, ElasticNcf), data)
+        with torch.random.fork_rng(devices=[]):  # the random weights are overwritten; the caller's seed must not notice them
+            supernet = ElasticNcf(space)
+        load_weights(checkpoint, supernet)
+        return InteractionsEvaluator(supernet.eval(), data)
     if steps:
         return InteractionsEvaluator(train_ncf_supernet(space, data, steps=steps, seed=seed), data)
     return InteractionsEvaluator(train_ncf_supernet(space, data, budget_s=seconds, seed=seed), data)

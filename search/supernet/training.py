@@ -20,14 +20,15 @@ from torch import nn
 from torch.nn import functional
 
 from layerclock.errors import ArgumentError
-from layerclock.search.networks.mobilenetv3 import InvertedBottleneck, MobileNetV3
-from layerclock.search.supernet.digits import DigitsData, channels_last, distort
-from layerclock.search.supernet.elastic import ElasticMobileNetV3, largest_genome, smallest_genome
+from layerclock.search.networks.mobilenetv3 import InvertedBottleneck
+from layerclock.search.supernet.elastic import largest_genome, smallest_genome
+from layerclock.search.supernet.image_data import channels_last
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from layerclock.search.spaces.mobilenetv3 import MobileNetV3Space
+    from layerclock.search.supernet.elastic_network import ElasticNetwork, ElasticSpace
+    from layerclock.search.supernet.image_data import ImageData
     from layerclock.space import GenomeArray
 
 __all__ = ["Progress", "TrainingOptions", "train_alone", "train_supernet"]
@@ -48,15 +49,15 @@ class TrainingOptions:
 
 
 def train_supernet(
-    space: MobileNetV3Space,
-    data: DigitsData,
+    space: ElasticSpace,
+    data: ImageData,
     *,
     steps: int = 0,
     budget_s: float = 0.0,
     seed: int = 0,
     options: TrainingOptions | None = None,
     progress: Progress | None = None,
-) -> ElasticMobileNetV3:
+) -> ElasticNetwork:
     """Train a super-network of ``space`` for ``steps`` optimiser steps, or for ``budget_s`` seconds.
 
     With ``steps`` the result depends on the seed alone (on one machine and number of threads). A budget is the wall clock's:
@@ -69,7 +70,7 @@ def train_supernet(
     if (steps > 0) == (budget_s > 0) or steps < 0 or budget_s < 0:
         raise ArgumentError(f"steps={steps} and budget_s={budget_s}: a super-network is trained for one of them", "give a positive one")
     with _seeded(seed) as generator:
-        supernet = ElasticMobileNetV3(space)
+        supernet = space.super_network()
     _start_near_identity(supernet)
     rng = np.random.default_rng(seed)
     done = _by_steps(steps) if steps else _by_clock(budget_s)
@@ -92,15 +93,15 @@ def train_supernet(
 
 
 def train_alone(
-    space: MobileNetV3Space,
+    space: ElasticSpace,
     genome: npt.ArrayLike,
-    data: DigitsData,
+    data: ImageData,
     *,
     steps: int,
     seed: int = 0,
     options: TrainingOptions | None = None,
     progress: Progress | None = None,
-) -> MobileNetV3:
+) -> nn.Module:
     """Train one sub-network from scratch: what its inherited weights are compared with.
 
     Raises :class:`ArgumentError` unless ``steps >= 1``, and :class:`~layerclock.errors.GenomeError` for a foreign genome.
@@ -110,7 +111,7 @@ def train_alone(
     if steps < 1:
         raise ArgumentError(f"steps={steps} is no training", "give at least 1")
     with _seeded(seed) as generator:
-        network = MobileNetV3(space, genome)
+        network = space.build(genome)
     _start_near_identity(network)
     done = _by_steps(steps)
     report = progress or _silent
@@ -135,7 +136,7 @@ def _by_clock(budget_s: float) -> Callable[[int], float]:
     return lambda _: min(1.0, (time.perf_counter() - begin) / budget_s)
 
 
-def _learn_largest(supernet: ElasticMobileNetV3, largest: GenomeArray, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def _learn_largest(supernet: ElasticNetwork, largest: GenomeArray, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Gradients of the largest network by the labels are added up; returns its answers as probabilities."""
     logits: torch.Tensor = supernet(images, largest)
     torch.autograd.backward(functional.cross_entropy(logits, labels))
@@ -143,14 +144,14 @@ def _learn_largest(supernet: ElasticMobileNetV3, largest: GenomeArray, images: t
 
 
 def _learn_sandwich(
-    supernet: ElasticMobileNetV3, largest: GenomeArray, others: GenomeArray, images: torch.Tensor, labels: torch.Tensor
+    supernet: ElasticNetwork, largest: GenomeArray, others: GenomeArray, images: torch.Tensor, labels: torch.Tensor
 ) -> None:
     answers = _learn_largest(supernet, largest, images, labels)
     for genome in others:
         torch.autograd.backward(functional.cross_entropy(supernet(images, genome), answers))
 
 
-def _others(space: MobileNetV3Space, number: int, rng: np.random.Generator) -> GenomeArray:
+def _others(space: ElasticSpace, number: int, rng: np.random.Generator) -> GenomeArray:
     """The smallest network and ``number`` random ones, uniform over the genes: int64[1 + number, G]."""
     choices = [len(gene.choices) for gene in space.genes]
     return np.vstack([smallest_genome(space)[None], rng.integers(0, choices, (number, len(choices)))])
@@ -192,14 +193,14 @@ def _start_near_identity(network: nn.Module) -> None:
             nn.init.zeros_(block.project.norm.weight)
 
 
-def _batches(data: DigitsData, size: int, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _batches(data: ImageData, size: int, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Endless batches of distorted training images with labels, each epoch in a new order."""
     train = data.train
     while True:
         order = torch.randperm(len(train), generator=generator)
         for rows in torch.split(order, size):
             if len(rows) == size or len(rows) == len(train):
-                yield channels_last(distort(train.images[rows], data.distortion, generator)), train.labels[rows]
+                yield channels_last(data.distorted(rows, generator)), train.labels[rows]
 
 
 @contextmanager
@@ -210,8 +211,8 @@ def _seeded(seed: int) -> Iterator[torch.Generator]:
         yield torch.Generator().manual_seed(seed)
 
 
-def _check(space: MobileNetV3Space, data: DigitsData) -> None:
-    shape = tuple(data.train.images.shape[1:])
+def _check(space: ElasticSpace, data: ImageData) -> None:
+    shape = data.train.shape
     if shape != space.inputs[0].shape[1:] or int(data.train.labels.max()) >= space.classes:
         raise ArgumentError(
             f"images of shape {shape} with {int(data.train.labels.max()) + 1} classes do not fit the space {space.name!r}",

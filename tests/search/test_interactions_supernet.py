@@ -11,7 +11,7 @@ import torch
 from layerclock.errors import ArgumentError, GenomeError
 from layerclock.interfaces import AccuracyEvaluator
 from layerclock.search.spaces.ncf import ncf
-from layerclock.search.supernet.checkpoint import load_weights, save_weights
+from layerclock.search.supernet.checkpoint import load_weights, save_supernet
 from layerclock.search.supernet.elastic_ncf import ElasticNcf
 from layerclock.search.supernet.interaction_data import draw_interactions
 from layerclock.search.supernet.interaction_training import InteractionTraining, train_ncf_alone, train_ncf_supernet
@@ -172,8 +172,9 @@ def test_a_network_is_judged_once() -> None:
 
 def test_a_saved_super_network_is_the_same_when_loaded(tmp_path: Path) -> None:
     supernet, path = scrambled(), tmp_path / "ncf.safetensors"
-    save_weights(supernet, SPACE, path)
-    loaded = load_weights(path, SPACE, ElasticNcf)
+    save_supernet(supernet, path)
+    loaded = ElasticNcf(SPACE)
+    load_weights(path, loaded)
     assert torch.equal(loaded(*some_inputs(), LARGEST), supernet(*some_inputs(), LARGEST))
     with pytest.raises(ArgumentError, match="not of 'ncf:users=1500,items=600'"):
         interactions_supernet(checkpoint=str(path))
@@ -182,7 +183,7 @@ def test_a_saved_super_network_is_the_same_when_loaded(tmp_path: Path) -> None:
 def test_the_evaluator_of_the_entry_point_trains_and_loads(tmp_path: Path) -> None:
     evaluator = interactions_supernet(steps=1)
     path = tmp_path / "ncf.safetensors"
-    save_weights(evaluator.supernet, evaluator.space, path)
+    save_supernet(evaluator.supernet, path)
     again = interactions_supernet(checkpoint=str(path))
     assert again.space.name == evaluator.space.name == "ncf:users=1500,items=600"
     assert again.evaluate([SMALLEST]).tolist() == evaluator.evaluate([SMALLEST]).tolist()

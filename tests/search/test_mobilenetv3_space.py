@@ -80,6 +80,7 @@ def test_the_built_network_is_what_the_sites_say(name: str) -> None:
 def test_parameters_stand_in_the_name() -> None:
     assert load_space("ofa-mobilenetv3:resolution=128").name == "ofa-mobilenetv3:resolution=128"
     assert load_space("ofa-mobilenetv3").name == "ofa-mobilenetv3"
+    assert load_space("digits-mobilenetv3:classes=10,in_channels=3").name == "digits-mobilenetv3:in_channels=3"
     assert SiteIndex.of(load_space("ofa-mobilenetv3:resolution=128")).digest != SiteIndex.of(load_space("ofa-mobilenetv3")).digest
 
 

@@ -18,9 +18,10 @@ from layerclock.search.networks.depthwise import DepthwiseConv2d
 from layerclock.search.networks.mobilenetv3 import InvertedBottleneck, MobileNetV3, SqueezeExcite
 from layerclock.search.spaces.mobilenetv3 import digits_mobilenetv3
 from layerclock.search.supernet.checkpoint import load_supernet, save_supernet
-from layerclock.search.supernet.digits import DigitsData, distort, load_digits_data
+from layerclock.search.supernet.digits import load_digits_data
 from layerclock.search.supernet.elastic import ElasticBlock, ElasticMobileNetV3, largest_genome, smallest_genome
 from layerclock.search.supernet.evaluator import SupernetEvaluator, digits_supernet, rank_agreement
+from layerclock.search.supernet.image_data import ImageData, distort
 from layerclock.search.supernet.recalibration import recalibrate
 from layerclock.search.supernet.training import TrainingOptions, train_alone, train_supernet
 from layerclock.space import SiteIndex, sample
@@ -43,7 +44,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def data() -> DigitsData:
+def data() -> ImageData:
     return load_digits_data(SPACE.resolution)
 
 
@@ -225,7 +226,7 @@ def test_a_place_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
         save_supernet(scrambled(), tmp_path / "no" / "such" / "folder.safetensors")
 
 
-def test_training_follows_its_seed_and_leaves_the_global_one(data: DigitsData) -> None:
+def test_training_follows_its_seed_and_leaves_the_global_one(data: ImageData) -> None:
     done: list[float] = []
     state = torch.get_rng_state()
     first = train_supernet(SPACE, data, steps=3, seed=1, options=QUICK, progress=lambda share, _: done.append(share))
@@ -253,7 +254,7 @@ def test_a_network_learns_alone() -> None:
     assert evaluator.accuracy(network) > 40
 
 
-def test_impossible_trainings_are_refused(data: DigitsData) -> None:
+def test_impossible_trainings_are_refused(data: ImageData) -> None:
     for steps, budget_s in ((0, 0.0), (3, 3.0), (-1, 0.0), (0, -1.0), (3, -1.0)):
         with pytest.raises(ArgumentError):
             train_supernet(SPACE, data, steps=steps, budget_s=budget_s)
@@ -265,7 +266,7 @@ def test_impossible_trainings_are_refused(data: DigitsData) -> None:
         train_supernet(digits_mobilenetv3(width=0.25), data, steps=1)
 
 
-def test_a_budget_ends_the_training(data: DigitsData) -> None:
+def test_a_budget_ends_the_training(data: ImageData) -> None:
     said: list[tuple[float, str]] = []
     train_supernet(SPACE, data, budget_s=2.0, options=QUICK, progress=lambda share, text: said.append((share, text)))
     shares = [share for share, _ in said]
@@ -275,7 +276,7 @@ def test_a_budget_ends_the_training(data: DigitsData) -> None:
     assert shares[:-1].count(1.0) == 0  # no step begins after the budget is spent
 
 
-def test_each_distinct_network_is_evaluated_once(data: DigitsData) -> None:
+def test_each_distinct_network_is_evaluated_once(data: ImageData) -> None:
     evaluator = SupernetEvaluator(scrambled(), data, calibration_images=32)
     assert isinstance(evaluator, AccuracyEvaluator)
     assert evaluator.metric == "top1_percent"
@@ -293,7 +294,7 @@ def test_each_distinct_network_is_evaluated_once(data: DigitsData) -> None:
     assert evaluator.evaluate(np.zeros((0, len(SPACE.genes)), dtype=np.int64)).shape == (0,)
 
 
-def test_accuracy_is_the_share_of_right_answers(data: DigitsData) -> None:
+def test_accuracy_is_the_share_of_right_answers(data: ImageData) -> None:
     class Blind(nn.Module):
         """Takes every image for a seven."""
 
@@ -305,7 +306,7 @@ def test_accuracy_is_the_share_of_right_answers(data: DigitsData) -> None:
         assert SupernetEvaluator(scrambled(), data, split).accuracy(Blind()) == pytest.approx(share)
 
 
-def test_what_an_evaluator_cannot_judge_is_refused(data: DigitsData) -> None:
+def test_what_an_evaluator_cannot_judge_is_refused(data: ImageData) -> None:
     with pytest.raises(ArgumentError, match="train"):
         SupernetEvaluator(scrambled(), data, "train")
     with pytest.raises(ArgumentError, match="do not fit"):
@@ -318,7 +319,7 @@ def test_what_an_evaluator_cannot_judge_is_refused(data: DigitsData) -> None:
         digits_supernet(steps=-1)
 
 
-def test_rank_agreement_compares_inherited_with_own_weights(data: DigitsData) -> None:
+def test_rank_agreement_compares_inherited_with_own_weights(data: ImageData) -> None:
     evaluator = SupernetEvaluator(scrambled(), data, calibration_images=32)
     chosen = sample(INDEX, 3, np.random.default_rng(0))
     done: list[float] = []
