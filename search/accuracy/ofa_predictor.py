@@ -75,7 +75,8 @@ class OfaPredictor:
     def _one_of_three(self, genomes: GenomeArray, active: npt.NDArray[np.bool_], name: str) -> npt.NDArray[np.float32]:
         columns = [number for number, gene in enumerate(self._index.genes) if gene.name.endswith(f".{name}")]
         chosen = genomes[:, columns, None] == np.arange(3)
-        return (chosen & active[:, columns, None]).astype(np.float32).reshape(len(genomes), 3 * len(columns))
+        ones: npt.NDArray[np.float32] = (chosen & active[:, columns, None]).astype(np.float32)
+        return ones.reshape(len(genomes), 3 * len(columns))
 
     def _ask(self, genomes: GenomeArray) -> npt.NDArray[np.float32]:
         values = self.features(genomes)

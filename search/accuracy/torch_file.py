@@ -11,7 +11,6 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -172,7 +171,7 @@ def _array(view: object, content: Callable[[_Storage], bytes]) -> npt.NDArray[An
     numbers = np.frombuffer(content(view.storage), dtype=view.storage.elements.dtype)
     last = view.offset + sum((size - 1) * stride for size, stride in zip(view.shape, view.strides, strict=True))
     sound = len(numbers) == view.storage.number and view.offset >= 0 and all(part >= 0 for part in (*view.shape, *view.strides))
-    if not sound or (prod(view.shape) and last >= len(numbers)):
+    if not sound or (0 not in view.shape and last >= len(numbers)):
         raise ValueError(f"a tensor of shape {view.shape} does not lie within its {len(numbers)} numbers")
     strides = [stride * numbers.itemsize for stride in view.strides]
     # A copy: the array owns its numbers, and equal numbers do not share them.

@@ -69,7 +69,7 @@ class ResNet50(nn.Module):
         )
         self.stage_names = [f"stage{number}" for number in range(1, len(specs.stages) + 1)]
         for name, blocks in zip(self.stage_names, specs.stages, strict=True):
-            stage = OrderedDict((f"block{number}", Bottleneck(spec)) for number, spec in enumerate(blocks, 1))
+            stage = OrderedDict[str, nn.Module]((f"block{number}", Bottleneck(spec)) for number, spec in enumerate(blocks, 1))
             self.add_module(name, nn.Sequential(stage))
         self.classifier = PooledClassifier(specs.stages[-1][-1].out_channels, space.classes)
 

@@ -234,7 +234,7 @@ class ResNet50Space:
         blocks = sum(self.blocks_of(stage) for stage in range(stages))
         if (len(config["d"]), len(config["e"]), len(config["w"])) != (stages + 1, blocks, stages + 2):
             raise GenomeError(f"an OFA configuration needs {stages + 1} d, {blocks} e and {stages + 2} w")
-        places, shares = range(len(WIDTHS)), iter(config["e"])
+        places, shares = tuple(range(len(WIDTHS))), iter(config["e"])
         try:
             values = [STEM_DEPTHS.index(config["d"][0]), places.index(config["w"][0]), places.index(config["w"][1])]
             for stage in range(stages):

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from layerclock.search.spaces.mobilenetv3 import MobileNetV3Space
+    from layerclock.search.spaces.proxyless import ProxylessSpace
     from layerclock.search.supernet.ofa_weights import OfaSpace
     from layerclock.space import GenomeArray
 
@@ -228,10 +230,10 @@ def test_the_whole_super_networks_have_once_for_alls_keys_and_shapes(space: OfaS
 
 @pytest.mark.parametrize("name", ["mbv3", "proxyless"])
 def test_sub_networks_of_the_mobilenets_compute_what_the_super_network_does(name: str) -> None:
-    stages, space = {
-        "mbv3": (MBV3, ofa_mobilenetv3(width=0.5, resolution=40, classes=5)),
-        "proxyless": (PROXYLESS, ofa_proxyless(width=0.5, resolution=40, classes=5)),
-    }[name]
+    stages = {"mbv3": MBV3, "proxyless": PROXYLESS}[name]
+    space: MobileNetV3Space | ProxylessSpace = ofa_mobilenetv3(width=0.5, resolution=40, classes=5)
+    if stages is PROXYLESS:
+        space = ofa_proxyless(width=0.5, resolution=40, classes=5)
     state = _filled(_mobile_shapes(stages, 0.5, 5))
     weights = OfaWeights(space, state)
     blocks = 20 + (stages is PROXYLESS)
@@ -418,13 +420,12 @@ def test_views_of_an_image(tmp_path: Path) -> None:
     assert view.dtype == torch.uint8
     # 56 of 64 pixels a side from the middle of 128: the edge of the halves stays in the middle.
     assert view[:, :, :28].max() == 0
-    assert view[:, 0, 28:].unique(dim=1).flatten().tolist() == [255, 128, 0]
+    assert view[:, 0, 28:].numpy().min(1).tolist() == view[:, 0, 28:].numpy().max(1).tolist() == [255, 128, 0]
     first, second = (random_view(tmp_path / "halves.png", 24, np.random.default_rng(seed)) for seed in (0, 0))
     assert torch.equal(first, second)
     assert first.shape == (3, 24, 24)
     expected = (torch.tensor([0.0, 1.0]) - 0.485) / 0.229
-    reds = normalised(view[None])[0, 0].unique()
-    torch.testing.assert_close(reds, expected)
+    torch.testing.assert_close(normalised(view[None])[0, 0, 5, [0, 55]], expected)
     _paint(tmp_path / "thin.png", 0, (200, 2))
     assert random_view(tmp_path / "thin.png", 8, np.random.default_rng(0)).shape == (3, 8, 8)
     assert central_view(tmp_path / "thin.png", 8).shape == (3, 8, 8)
