@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,14 +16,33 @@ from layerclock.search.supernet.elastic import ElasticMobileNetV3
 from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from layerclock.search.spaces.mobilenetv3 import MobileNetV3Space
 
-__all__ = ["load_supernet", "save_supernet"]
+__all__ = ["SavedSupernet", "load_supernet", "load_weights", "save_supernet"]
 
 _FORMAT = "layerclock-supernet-1"
 
 
-def save_supernet(supernet: ElasticMobileNetV3, path: Path | str) -> None:
+class SavedSupernet(Protocol):
+    """What a super-network needs to become a file: the space as a dataclass, and the members of a torch module."""
+
+    @property
+    def space(self) -> Any:
+        """The search space."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """The weights by name."""
+        ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """Take these weights; raises ``RuntimeError`` if they do not fit."""
+        ...
+
+
+def save_supernet(supernet: SavedSupernet, path: Path | str) -> None:
     """Write weights, and the space's name, parameters and digest. Raises :class:`OutputError` if that fails."""
     target = Path(path)
     partial = target.with_name(target.name + ".partial")
@@ -40,6 +59,18 @@ def load_supernet(path: Path | str, space: MobileNetV3Space) -> ElasticMobileNet
 
     Raises :class:`ArgumentError` if the file cannot be read, is not a super-network, or belongs to another space.
     """
+    with torch.random.fork_rng(devices=[]):  # the random weights are overwritten; the caller's seed must not notice them
+        supernet = ElasticMobileNetV3(space)
+    load_weights(path, supernet)
+    return supernet.eval()
+
+
+def load_weights(path: Path | str, supernet: SavedSupernet) -> None:
+    """Read the weights of ``supernet`` from a file that :func:`save_supernet` wrote.
+
+    Raises :class:`ArgumentError` if the file cannot be read, is not a super-network, or belongs to another space.
+    """
+    space = supernet.space
     remedy = "give a file that save_supernet wrote, or train a super-network again"
     try:
         with safe_open(Path(path), framework="pt") as file:
@@ -57,16 +88,13 @@ def load_supernet(path: Path | str, space: MobileNetV3Space) -> ElasticMobileNet
             f"{key} is {metadata.get(key)}, not {expected[key]}",
             "load it with the space that it was trained for",
         )
-    with torch.random.fork_rng(devices=[]):  # the random weights are overwritten; the caller's seed must not notice them
-        supernet = ElasticMobileNetV3(space)
     try:
         supernet.load_state_dict(tensors)
     except RuntimeError as error:
         raise ArgumentError(f"{path} does not hold the weights of {space.name!r}: {error}", remedy) from error
-    return supernet.eval()
 
 
-def _metadata(space: MobileNetV3Space) -> dict[str, str]:
+def _metadata(space: Any) -> dict[str, str]:
     return {
         "format": _FORMAT,
         "space": space.name,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from layerclock.interfaces import SearchSpace
     from layerclock.space import GenomeArray
 
 __all__ = ["ElasticBlock", "ElasticMobileNetV3", "largest_genome", "smallest_genome"]
@@ -30,13 +31,13 @@ __all__ = ["ElasticBlock", "ElasticMobileNetV3", "largest_genome", "smallest_gen
 _DESCENDING = tuple(sorted(KERNELS, reverse=True))
 
 
-def largest_genome(space: MobileNetV3Space) -> GenomeArray:
-    """int64[G] of the network with the largest kernel, expansion and depth everywhere: the choices ascend."""
+def largest_genome(space: SearchSpace) -> GenomeArray:
+    """int64[G] of the network that takes the last choice everywhere, the largest where choices ascend."""
     return np.array([len(gene.choices) - 1 for gene in space.genes], dtype=np.int64)
 
 
-def smallest_genome(space: MobileNetV3Space) -> GenomeArray:
-    """int64[G] of the network with the smallest kernel, expansion and depth everywhere."""
+def smallest_genome(space: SearchSpace) -> GenomeArray:
+    """int64[G] of the network that takes the first choice everywhere, the smallest where choices ascend."""
     return np.zeros(len(space.genes), dtype=np.int64)
 
 
