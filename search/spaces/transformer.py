@@ -7,7 +7,7 @@ it attends to. Queries, keys and values are as wide in every network, as in HAT.
 A sentence is translated by one pass over the source and then by one step for each word. Both are timed as networks:
 
 - ``part=encoder`` is what is done once: the encoder over ``source_length`` tokens, and from its layers the keys and values
-  that each decoder layer attends to;
+  that each decoder layer attends to (HAT's data count these to the decoder, whose first step makes them);
 - ``part=decoder`` is one step in the middle of a target of ``target_length`` tokens: the word before, attention to the
   stored keys and values of the ``target_length // 2`` words before that and of the source, and the scores of all words.
   What is stored comes in as inputs, whose shapes are the same for every genome;
@@ -26,6 +26,14 @@ import numpy.typing as npt
 
 from layerclock.errors import ArgumentError, GenomeError
 from layerclock.network import Layer, TensorSpec
+from layerclock.search.spaces.transformer_choices import (
+    ATTENDED,
+    PRESETS,
+    DecoderLayerPlan,
+    EncoderLayerPlan,
+    TransformerPlan,
+    TransformerSizes,
+)
 from layerclock.search.spaces.translation_layers import (
     CachedAttention,
     CrossAttention,
@@ -43,64 +51,9 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["ATTENDED", "DecoderLayerPlan", "EncoderLayerPlan", "TransformerPlan", "TransformerSizes", "TransformerSpace", "transformer"]
+__all__ = ["TransformerSpace", "transformer"]
 
-# HAT's names for what a decoder layer attends to, and the number of the encoder's last layers that each means.
-ATTENDED = {-1: 1, 1: 2, 2: 3}
 _PARTS = {"encoder": (True, False), "decoder": (False, True), "both": (True, True)}
-
-
-@dataclass(frozen=True, slots=True)
-class TransformerSizes:
-    """What the networks of a space may choose from, and what they share; choices ascend."""
-
-    encoder_dims: tuple[int, ...]
-    decoder_dims: tuple[int, ...]
-    ffns: tuple[int, ...]
-    heads: tuple[int, ...]
-    encoder_layers: int
-    decoder_depths: tuple[int, ...]
-    qkv: int
-    vocabulary: int
-    source_length: int
-    target_length: int
-
-
-# HAT's design space for WMT'14 English-German, the larger one that its latency data were drawn from, and one to train here.
-_WMT14 = TransformerSizes((512, 640), (512, 640), (1024, 2048, 3072), (4, 8), 6, (1, 2, 3, 4, 5, 6), 512, 32768, 30, 30)
-_PRESETS = {
-    "wmt14ende": _WMT14,
-    "wmt14ende-latency": replace(_WMT14, ffns=(512, 1024, 2048, 3072), heads=(2, 4, 8)),
-    "tiny": TransformerSizes((32, 48), (32, 48), (16, 48, 96), (2, 4), 3, (1, 2, 3), 32, 11, 10, 10),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class EncoderLayerPlan:
-    """What one encoder layer has chosen."""
-
-    ffn: int
-    heads: int
-
-
-@dataclass(frozen=True, slots=True)
-class DecoderLayerPlan:
-    """What one decoder layer has chosen; ``attended`` counts the encoder's last layers that it attends to."""
-
-    ffn: int
-    self_heads: int
-    cross_heads: int
-    attended: int
-
-
-@dataclass(frozen=True, slots=True)
-class TransformerPlan:
-    """The choices of one genome."""
-
-    encoder_dim: int
-    encoder_layers: tuple[EncoderLayerPlan, ...]
-    decoder_dim: int
-    decoder_layers: tuple[DecoderLayerPlan, ...]
 
 
 @dataclass(frozen=True)
@@ -307,9 +260,9 @@ def transformer(
     and head number that HAT's latency data hold besides) and ``tiny`` (small enough to train in about a minute).
     Raises :class:`ArgumentError` for another preset or part, or a length or vocabulary below 2.
     """
-    if preset not in _PRESETS:
-        raise ArgumentError(f"preset={preset!r} is no size of transformer", f"one of {', '.join(_PRESETS)}")
-    usual = _PRESETS[preset]
+    if preset not in PRESETS:
+        raise ArgumentError(f"preset={preset!r} is no size of transformer", f"one of {', '.join(PRESETS)}")
+    usual = PRESETS[preset]
     sizes = replace(
         usual,
         source_length=source_length or usual.source_length,
