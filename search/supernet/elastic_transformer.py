@@ -49,7 +49,7 @@ class ElasticTransformer(nn.Module):
             raise ArgumentError(f"{space.name!r} holds only the {space.part} of its networks", "train the space with part=both")
         self.space = space
         self.full = TeacherForced(space, largest_genome(space))
-        self._skeleton = lru_cache(_SKELETONS)(self._without_weights)
+        self._skeleton = lru_cache(_SKELETONS)(self._made)
 
     def forward(self, inputs: tuple[torch.Tensor, torch.Tensor], genome: npt.ArrayLike) -> torch.Tensor:
         """Scores float32[B, V, N] of the sub-network ``genome`` (int64[G]) for source ids int64[B, S] and the word before each
@@ -89,13 +89,13 @@ class ElasticTransformer(nn.Module):
                 part.wide.bias.copy_(part.wide.bias[order])
 
     def _sliced(self, genome: npt.ArrayLike) -> tuple[TeacherForced, dict[str, torch.Tensor]]:
-        """The network's modules without weights, and its weights as differentiable slices of the shared ones."""
+        """The network's modules, whose own weights are not used, and its weights as differentiable slices of the shared ones."""
         skeleton, shapes = self._skeleton(np.asarray(genome, dtype=np.int64).tobytes())
         shared = dict(self.full.named_parameters()) | dict(self.full.named_buffers())
         return skeleton, {name: shared[name][tuple(slice(size) for size in shape)] for name, shape in shapes.items()}
 
-    def _without_weights(self, genome: bytes) -> tuple[TeacherForced, dict[str, torch.Size]]:
-        with torch.device("meta"):
+    def _made(self, genome: bytes) -> tuple[TeacherForced, dict[str, torch.Size]]:
+        with torch.random.fork_rng(devices=[]):  # its own weights are never used; the caller's seed must not notice them
             skeleton = TeacherForced(self.space, np.frombuffer(genome, dtype=np.int64))
         tensors = [*skeleton.named_parameters(), *skeleton.named_buffers()]
         return skeleton, {name: tensor.shape for name, tensor in tensors}
