@@ -1,12 +1,12 @@
-"""The task of the sequence super-network: rewriting digits by rules that need look-ups, order and arithmetic.
+"""The task of the sequence super-network: rewriting digits by three rules, each of which needs something else.
 
 The source is ``n`` independent, uniform digits ``x[0..n-1]``. The target is ``n`` digits ``y[0..n-1]`` with
 
-    y[t] = (x[x[n-1-t]] + y[t-1]) mod 10,   y[-1] = 0.
+    y[t] = x[n-1-t]                    for t = 0, 3, 6, ...   read backwards: attention by place,
+    y[t] = x[x[t] mod n]               for t = 1, 4, 7, ...   a digit says which digit counts: attention by content,
+    y[t] = (y[t-1] + y[t-2]) mod 10    for t = 2, 5, 8, ...   a sum: feed-forward capacity.
 
-So the source is read backwards; every digit is the position of the digit that counts (positions beyond the source wrap
-around); and the results are summed up modulo ten. The first two need attention over the whole source, the sum needs
-feed-forward capacity. The vocabulary is the ten digits and a word that begins every target.
+The vocabulary is the ten digits and a word that begins every target.
 """
 
 from __future__ import annotations
@@ -37,8 +37,11 @@ class Sequences:
 
 def rewrite(source: torch.Tensor) -> torch.Tensor:
     """The target int64[B, n] of source digits int64[B, n]."""
-    meant = source.gather(1, source % source.shape[1])
-    return meant.flip(1).cumsum(1) % 10
+    target = source.flip(1)
+    target[:, 1::3] = source.gather(1, source[:, 1::3] % source.shape[1])
+    sums = target[:, 2::3]
+    target[:, 2::3] = (target[:, 1:-1:3][:, : sums.shape[1]] + target[:, :-2:3]) % 10
+    return target
 
 
 def rewritten(number: int, length: int, generator: torch.Generator) -> Sequences:

@@ -57,10 +57,12 @@ def genomes(number: int) -> GenomeArray:
 
 def test_the_task_is_what_it_says() -> None:
     source = torch.tensor([[3, 0, 9, 1, 2]])
-    # Backwards: x[2], x[1], x[9 mod 5], x[0], x[3] = 9, 0, 2, 3, 1; summed up modulo ten.
-    assert rewrite(source).tolist() == [[9, 9, 1, 4, 5]]
-    judged = held_out(50, 10)
-    assert torch.equal(held_out(50, 10).source, judged.source)
+    # x[4]; x[0]; their sum; x[1]; x[2 mod 5].
+    assert rewrite(source).tolist() == [[2, 3, 5, 0, 9]]
+    longer = rewrite(torch.tensor([[8, 9, 1, 2, 7, 5]]))
+    assert longer.tolist() == [[5, 2, 7, 1, 9, 0]], "x[5]; x[9 mod 6]; sum; x[2]; x[7 mod 6]; sum"
+    judged = held_out(50, 12)
+    assert torch.equal(held_out(50, 12).source, judged.source)
     assert torch.equal(judged.previous[:, 1:], judged.target[:, :-1])
     assert (judged.previous[:, 0] == BEGIN).all()
     assert judged.source.unique().tolist() == judged.target.unique().tolist() == list(range(10))
@@ -68,7 +70,7 @@ def test_the_task_is_what_it_says() -> None:
 
 @torch.no_grad()
 def test_an_extracted_network_computes_what_the_super_network_does() -> None:
-    supernet, judged = scrambled(), held_out(8, 10)
+    supernet, judged = scrambled(), held_out(8, 12)
     for genome in genomes(6):
         network = supernet.extract(genome)
         assert isinstance(network, Translation)
@@ -85,7 +87,7 @@ def test_an_extracted_network_computes_what_the_super_network_does() -> None:
 
 @torch.no_grad()
 def test_an_extracted_network_owns_its_weights_and_leaves_the_seed_alone() -> None:
-    supernet, judged = scrambled(), held_out(4, 10)
+    supernet, judged = scrambled(), held_out(4, 12)
     genome = smallest_genome(SPACE)
     before = supernet((judged.source, judged.previous), genome)
     state = torch.random.get_rng_state()
@@ -98,7 +100,7 @@ def test_an_extracted_network_owns_its_weights_and_leaves_the_seed_alone() -> No
 
 @torch.no_grad()
 def test_sorting_keeps_what_the_largest_network_computes() -> None:
-    supernet, judged = scrambled(), held_out(4, 10)
+    supernet, judged = scrambled(), held_out(4, 12)
     inputs = (judged.source, judged.previous)
     before = [supernet(inputs, genome) for genome in (largest_genome(SPACE), smallest_genome(SPACE))]
     supernet.sort_channels()
@@ -109,7 +111,7 @@ def test_sorting_keeps_what_the_largest_network_computes() -> None:
 
 
 def test_gradients_reach_the_slice_and_nothing_else() -> None:
-    supernet, judged = scrambled(), held_out(4, 10)
+    supernet, judged = scrambled(), held_out(4, 12)
     supernet((judged.source, judged.previous), smallest_genome(SPACE)).sum().backward()
     wide = supernet.full.get_submodule("decoder.layer1.ffn.wide").get_parameter("weight").grad
     assert wide is not None
