@@ -8,7 +8,6 @@ smallest and random ones from the largest one's answers (Yu & Huang, ICCV 2019, 
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from torch.nn import functional
 
 from layerclock.errors import ArgumentError
 from layerclock.search.supernet.elastic_ncf import ElasticNcf
+from layerclock.search.supernet.sandwich import by_clock, by_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +72,7 @@ def train_ncf_supernet(
         for genome in (np.zeros_like(choices), *rng.integers(0, choices, (chosen.random_networks, len(choices)))):
             _learn(supernet(user, candidates, genome), answers)
 
-    _optimise(supernet, data, chosen, _by_steps(steps) if steps else _by_clock(budget_s), seed, learn)
+    _optimise(supernet, data, chosen, by_steps(steps) if steps else by_clock(budget_s), seed, learn)
     return supernet.eval()
 
 
@@ -94,7 +94,7 @@ def train_ncf_alone(
     def learn(user: torch.Tensor, candidates: torch.Tensor, taken: torch.Tensor) -> None:
         _learn(network(user, candidates), taken)
 
-    _optimise(network, data, options or InteractionTraining(), _by_steps(steps), seed, learn)
+    _optimise(network, data, options or InteractionTraining(), by_steps(steps), seed, learn)
     return network.eval()
 
 
@@ -102,15 +102,6 @@ def _learn(scores: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """Gradients by the binary cross-entropy are added up; returns the answers as probabilities."""
     torch.autograd.backward(functional.binary_cross_entropy_with_logits(scores, wanted))
     return scores.detach().sigmoid()
-
-
-def _by_steps(steps: int) -> Callable[[int], float]:
-    return lambda step: step / steps
-
-
-def _by_clock(budget_s: float) -> Callable[[int], float]:
-    begin = time.perf_counter()
-    return lambda _: (time.perf_counter() - begin) / budget_s
 
 
 def _optimise(

@@ -1,0 +1,116 @@
+"""Accuracy of translation transformers on generated sequences, with the weights of one super-network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from layerclock.errors import ArgumentError
+from layerclock.search.spaces.transformer import transformer
+from layerclock.search.supernet.checkpoint import load_weights
+from layerclock.search.supernet.elastic_transformer import ElasticTransformer
+from layerclock.search.supernet.sandwich import TrainingOptions, seeded, train_elastic
+from layerclock.search.supernet.transduction import VOCABULARY, endless_batches, held_out
+from layerclock.space import SiteIndex
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from layerclock.search.spaces.transformer import TransformerSpace
+    from layerclock.search.supernet.sandwich import Progress
+
+__all__ = ["SEQUENCE_TRAINING", "SequencesEvaluator", "sequences_supernet", "train_sequences"]
+
+SEQUENCE_TRAINING = TrainingOptions(batch=64, learning_rate=3e-3, weight_decay=1e-2, warm_share=0.3, clip=1.0)
+_JUDGED = 500
+
+
+class SequencesEvaluator:
+    """Share of the target's digits that sub-networks name rightly, told the digits before, on held-out sequences.
+
+    A network is judged once: ``evaluations`` counts the distinct networks that were really run. ``sequences`` is how many
+    sequences each is judged on.
+    """
+
+    metric = "token_accuracy_percent"
+
+    def __init__(self, supernet: ElasticTransformer, sequences: int = _JUDGED) -> None:
+        _check(supernet.space)
+        self.space = supernet.space
+        self.supernet = supernet.eval()
+        self.evaluations = 0
+        self._judged = held_out(sequences, supernet.space.sizes.source_length)
+        self._index = SiteIndex.of(supernet.space)
+        self._known: dict[bytes, float] = {}
+
+    def evaluate(self, genomes: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Accuracy in percent, float64[N], of the networks int64[N, G].
+
+        Raises :class:`~layerclock.errors.GenomeError` for genomes of another space.
+        """
+        canonical = self._index.canonical(genomes)
+        for genome in canonical:
+            key = genome.tobytes()
+            if key not in self._known:
+                with torch.inference_mode():
+                    answers = self.supernet((self._judged.source, self._judged.previous), genome).argmax(1)
+                self._known[key] = 100.0 * float((answers == self._judged.target).double().mean())
+                self.evaluations += 1
+        return np.array([self._known[genome.tobytes()] for genome in canonical], dtype=np.float64)
+
+
+def train_sequences(
+    space: TransformerSpace,
+    *,
+    steps: int = 0,
+    budget_s: float = 0.0,
+    seed: int = 0,
+    options: TrainingOptions = SEQUENCE_TRAINING,
+    progress: Progress | None = None,
+) -> ElasticTransformer:
+    """Train a super-network of ``space`` on the task of :mod:`layerclock.search.supernet.transduction`.
+
+    With ``steps`` the result depends on the seed alone (on one machine and number of threads); ``budget_s`` is by the wall
+    clock. ``progress(done, text)`` is called after each step with the share that is done.
+    Raises :class:`ArgumentError` unless exactly one of ``steps`` and ``budget_s`` is positive and the task fits the space.
+    """
+    _check(space)
+    with seeded(seed) as generator:
+        supernet = ElasticTransformer(space)
+    train_elastic(
+        supernet,
+        space,
+        endless_batches(options.batch, space.sizes.source_length, generator),
+        steps=steps,
+        budget_s=budget_s,
+        seed=seed,
+        options=options,
+        progress=progress,
+        after_warming=supernet.sort_channels,
+    )
+    return supernet.eval()
+
+
+def sequences_supernet(checkpoint: str = "", steps: int = 0, seconds: float = 90.0, seed: int = 0) -> SequencesEvaluator:
+    """The evaluator of ``transformer:preset=tiny``: from a ``checkpoint`` file, else trained now, for ``steps`` or ``seconds``.
+
+    Raises :class:`ArgumentError` for an unreadable checkpoint or one of another space.
+    """
+    space = transformer(preset="tiny")
+    if checkpoint:
+        with torch.random.fork_rng(devices=[]):  # the random weights are overwritten; the caller's seed must not notice them
+            supernet = ElasticTransformer(space)
+        load_weights(checkpoint, supernet)
+        return SequencesEvaluator(supernet)
+    return SequencesEvaluator(train_sequences(space, steps=steps, budget_s=0.0 if steps else seconds, seed=seed))
+
+
+def _check(space: TransformerSpace) -> None:
+    sizes = space.sizes
+    if sizes.source_length != sizes.target_length or sizes.vocabulary < VOCABULARY:
+        raise ArgumentError(
+            f"{space.name!r} cannot rewrite digits: {sizes.source_length} tokens to {sizes.target_length}, {sizes.vocabulary} words",
+            f"the task needs targets as long as sources and at least {VOCABULARY} words",
+        )
