@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["HELP", "parse_objectives"]
 
-HELP = "accuracy:EVALUATOR, latency:PREDICTOR.onnx, latency:TABLE.parquet, latency:DEVICE (measured), macs or params."
+HELP = (
+    "accuracy:EVALUATOR, latency:PREDICTOR.onnx, latency:TABLE.parquet, latency:DEVICE (measured), "
+    "latency:ENCODER.onnx+LENGTH*DECODER.onnx (generation), macs or params."
+)
+
+_GENERATION = re.compile(r"(.+\.onnx)\+([0-9]+)\*(.+\.onnx)")
 
 
 def parse_objectives(texts: Sequence[str], space: SearchSpace, index: SiteIndex, folder: Path) -> list[Objective]:
@@ -45,6 +51,11 @@ def _word(text: str) -> str:
 
 
 def _latency(what: str, space: SearchSpace, index: SiteIndex, folder: Path) -> Objective:
+    if found := _GENERATION.fullmatch(what):
+        from layerclock.predictors.portable import load
+        from layerclock.search.generation import generation_latency
+
+        return latency_objective(generation_latency(load(found[1]), load(found[3]), int(found[2])))
     if what.endswith((".onnx", ".parquet")):
         return latency_objective(_predictor(what, space, index))
     if what in [entry.name for entry in find_devices()]:
