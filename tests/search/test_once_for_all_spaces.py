@@ -28,7 +28,7 @@ Shape = tuple[int, ...]
 
 # 45 pixels: stages that begin on odd sides, where the average pooling of the shortcuts has windows beyond the edge.
 SPACES: dict[str, ResNet50Space | ProxylessSpace] = {
-    "resnet50": ResNet50Space("tiny", 45, 3, 7, stem_channels=16, stage_channels=(16, 24, 32, 40), base_blocks=(1, 1, 2, 1)),
+    "resnet50": ResNet50Space("tiny", 45, 3, 7, stem_channels=16, stage_channels=(16, 24, 32, 40), base_blocks=(1, 1, 1, 1)),
     "proxyless": ofa_proxyless(width=0.25, resolution=45, classes=7),
 }
 
