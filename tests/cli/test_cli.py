@@ -111,7 +111,7 @@ def test_search_respects_the_constraint(campaign: Path, predictor: Path, tmp_pat
     assert front["evaluations"] == 40
     assert front["pareto"]
     assert all(network["params"] >= 300000 for network in front["pareto"])
-    assert {path.name for path in (tmp_path / "s").iterdir()} == {"evaluations.parquet", "pareto.csv", "pareto.json"}
+    assert {path.name for path in (tmp_path / "s").iterdir()} == {"evaluations.parquet", "pareto.csv", "pareto.json", "pareto.svg"}
 
 
 def test_errors_are_one_clear_line_with_a_hint(campaign: Path, predictor: Path, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_campaign_measures_what_the_budget_allows_and_then_goes_on(tmp_path: P
     first = table.level("network")["genome"].to_pylist()
     assert asked
     assert len({tuple(genome) for genome in first}) == len(first)
-    assert table.level("kernel").num_rows > 100
+    assert table.level("kernel").num_rows > 20
     more = profile_composites(device, tmp_path, budget_s=16.0, errors=errors)
     second = more.level("network")["genome"].to_pylist()
     assert second[: len(first)] == first

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MACS = macs_objective(INDEX)
 
 
-@pytest.mark.parametrize("algorithm", ["nsga2", "scout"])
+@pytest.mark.parametrize("algorithm", ["nsga2", "linas"])
 def test_a_search_that_was_cut_off_ends_as_if_nothing_had_happened(algorithm: str, tmp_path: Path) -> None:
     top1, batches = counted(quality(INDEX))
     whole = pareto_search(OFA, [MACS, top1], ["macs<=4e8"], evaluations=48, population=15, algorithm=algorithm)

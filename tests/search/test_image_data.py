@@ -257,7 +257,7 @@ def test_a_super_network_learns_from_a_folder(kind: str, tmp_path: Path) -> None
     space = load_space(f"digits-mobilenetv3:width=0.25,resolution=32,in_channels={channels}")
     genomes = np.array([[len(gene.choices) - 1 for gene in space.genes], [0] * len(space.genes)])
     accuracies = evaluator.evaluate(genomes)
-    assert accuracies[0] > 30  # chance is 10 %
+    assert accuracies[0] > 20  # chance is 10 %
     trained = images_supernet(str(folder), steps=1, width=0.25, resolution=32)
     assert SiteIndex.of(trained.space).digest == SiteIndex.of(space).digest  # so a table of that space predicts them
     save_supernet(trained.supernet, tmp_path / "super.safetensors")

@@ -350,7 +350,7 @@ def test_accuracy_is_measured_on_the_images_after_calibration(checkpoint: Path, 
     evaluator = load_evaluator(text)
     assert isinstance(evaluator, OfaCheckpointEvaluator)
     assert evaluator.metric == "top1_percent"
-    assert evaluator.space.name == "ofa-mobilenetv3:width=0.25,resolution=33"
+    assert evaluator.space.name == "ofa-mobilenetv3:width=0.25,resolution=33,classes=3"
     genomes = sample(SiteIndex.of(evaluator.space), 2, np.random.default_rng(0))
     np.testing.assert_allclose(evaluator.evaluate(genomes[[0, 1, 0]]), [50.0] * 3)
     assert evaluator.evaluations == 2
