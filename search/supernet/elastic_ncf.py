@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ElasticNcf"]
 
-_EMBEDDING_DEVIATION = 0.1
+_DEVIATION = 0.2
 
 
 class ElasticNcf(nn.Module):
@@ -36,8 +36,11 @@ class ElasticNcf(nn.Module):
         self.gmf, self.embedding, self.mlp = full.gmf, full.embedding, full.mlp
         self.fusions = nn.ModuleList(Fusion(self.largest.gmf + width) for width in self.largest.widths)
         for pair in (self.gmf, self.embedding):
-            nn.init.normal_(pair.users.weight, std=_EMBEDDING_DEVIATION)
-            nn.init.normal_(pair.items.weight, std=_EMBEDDING_DEVIATION)
+            nn.init.normal_(pair.users.weight, std=_DEVIATION)
+            nn.init.normal_(pair.items.weight, std=_DEVIATION)
+        with torch.no_grad():  # the product begins as plain matrix factorisation, whose factors learn from the first step
+            for fusion in self.fusions:
+                fusion.get_parameter("linear.weight")[:, : self.largest.gmf] = 1.0
 
     def forward(self, user: torch.Tensor, candidates: torch.Tensor, genome: npt.ArrayLike) -> torch.Tensor:
         """Scores float32[B, C] by the sub-network ``genome`` (int64[G]) of candidates int64[B, C] for users int64[B, 1].

@@ -18,11 +18,15 @@ the taste and the perceptron the other, and embeddings of fewer than about 24 di
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from layerclock.errors import ArgumentError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = ["CANDIDATES", "InteractionData", "Ranking", "draw_interactions"]
 
@@ -67,13 +71,7 @@ def draw_interactions(users: int, items: int, seed: int = 0) -> InteractionData:
             f"users={users}, items={items}: too few to rank {CANDIDATES} candidates", f"at least 2 users and {_MOST + 2 * CANDIDATES} items"
         )
     rng = np.random.default_rng(seed)
-    linear = rng.standard_normal((users, _LINEAR)) @ rng.standard_normal((items, _LINEAR)).T
-    of_users = rng.standard_normal((users, _NONLINEAR)) @ rng.standard_normal((_HIDDEN, _NONLINEAR)).T
-    of_items = rng.standard_normal((items, _NONLINEAR)) @ rng.standard_normal((_HIDDEN, _NONLINEAR)).T
-    nonlinear = np.zeros((users, items))
-    for unit, weight in enumerate(rng.standard_normal(_HIDDEN)):
-        nonlinear += weight * np.tanh(of_users[:, unit, None] + of_items[None, :, unit])
-    weights = _TASTE * (linear / linear.std() + nonlinear / nonlinear.std()) + _POPULARITY * rng.standard_normal(items)
+    weights = _log_weights(users, items, rng)
     ranked = np.argsort(-(weights + rng.gumbel(size=weights.shape)), axis=1)
     known = np.zeros((users, items), dtype=np.bool_)
     taken, held_out = [], []
@@ -91,3 +89,15 @@ def draw_interactions(users: int, items: int, seed: int = 0) -> InteractionData:
         Ranking(names, rows[:, 0]),
         Ranking(names, rows[:, 1]),
     )
+
+
+def _log_weights(users: int, items: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """How much each user likes each item, ``w_ui`` of the model: float64[users, items]."""
+    linear = rng.standard_normal((users, _LINEAR)) @ rng.standard_normal((items, _LINEAR)).T
+    of_users = rng.standard_normal((users, _NONLINEAR)) @ rng.standard_normal((_HIDDEN, _NONLINEAR)).T
+    of_items = rng.standard_normal((items, _NONLINEAR)) @ rng.standard_normal((_HIDDEN, _NONLINEAR)).T
+    nonlinear = np.zeros((users, items))
+    for unit, weight in enumerate(rng.standard_normal(_HIDDEN)):
+        nonlinear += weight * np.tanh(of_users[:, unit, None] + of_items[None, :, unit])
+    weights: npt.NDArray[np.float64] = _TASTE * (linear / linear.std() + nonlinear / nonlinear.std())
+    return weights + _POPULARITY * rng.standard_normal(items)

@@ -88,10 +88,10 @@ def test_a_step_moves_only_what_the_sub_network_uses() -> None:
     assert users[:, 8:].abs().sum() == 0
     first = supernet.mlp.get_submodule("layer1.0").get_parameter("weight").grad
     assert first is not None
-    # The user's leading eight of 128 columns, and the item's: nothing between them.
-    assert first[:32, :8].abs().sum() > 0
-    assert first[:32, 128:136].abs().sum() > 0
-    assert first[:, 8:128].abs().sum() == first[32:].abs().sum() == first[:, 136:].abs().sum() == 0
+    # The user's leading eight of 64 columns, and the item's: nothing between them.
+    assert first[:16, :8].abs().sum() > 0
+    assert first[:16, 64:72].abs().sum() > 0
+    assert first[:, 8:64].abs().sum() == first[16:].abs().sum() == first[:, 72:].abs().sum() == 0
     assert supernet.mlp.get_submodule("layer2.0").get_parameter("weight").grad is None
 
 
