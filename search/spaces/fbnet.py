@@ -218,7 +218,8 @@ class FBNetSpace:
         array = np.asarray(codes)
         if array.ndim != 1:
             raise GenomeError(f"operation indices of shape {array.shape} are not one network", "give 22 of them")
-        return SiteIndex(self.genes, ()).check(array[None])[0]
+        genome: GenomeArray = SiteIndex(self.genes, ()).check(array[None])[0]
+        return genome
 
 
 def fbnet(resolution: int = 224, classes: int = 1000, layout: str = "imagenet") -> FBNetSpace:

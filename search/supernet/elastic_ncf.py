@@ -48,7 +48,9 @@ class ElasticNcf(nn.Module):
         Raises :class:`~layerclock.errors.GenomeError` for a genome of another space.
         """
         shape = self.space.shape(genome)
-        out: torch.Tensor = functional_call(self._skeleton(shape), self.weights(shape), (user, candidates))
+        # The skeleton computes with the slices that it is handed: its own embeddings are never used, and need not be large.
+        skeleton = _unused_weights(1, 1, shape)
+        out: torch.Tensor = functional_call(skeleton, self.weights(shape), (user, candidates))
         return out
 
     def weights(self, shape: NcfShape) -> dict[str, torch.Tensor]:
@@ -76,15 +78,16 @@ class ElasticNcf(nn.Module):
         Raises :class:`~layerclock.errors.GenomeError` for a genome of another space.
         """
         shape = self.space.shape(genome)
-        network = self._skeleton(shape)
+        network = _unused_weights(self.space.users, self.space.items, shape)
         copies = {name: weight.detach().clone(memory_format=torch.contiguous_format) for name, weight in self.weights(shape).items()}
         network.load_state_dict(copies, assign=True)
         return network.eval()
 
-    def _skeleton(self, shape: NcfShape) -> NeuMF:
-        """The static network without any weights of its own."""
-        with torch.device("meta"):
-            return NeuMF(self.space.users, self.space.items, shape)
+
+def _unused_weights(users: int, items: int, shape: NcfShape) -> NeuMF:
+    """A static network whose own weights are replaced; the caller's seed must not notice them."""
+    with torch.random.fork_rng(devices=[]):
+        return NeuMF(users, items, shape)
 
 
 def _embeddings(name: str, pair: EmbeddingPair, dimension: int) -> dict[str, torch.Tensor]:
