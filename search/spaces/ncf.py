@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["DEPTHS", "DIMENSIONS", "WIDTHS", "NcfShape", "NcfSpace", "ncf"]
 
-DIMENSIONS = (8, 16, 32, 64, 128)
+# Of embeddings: the numbers of factors that He et al. compare (section 4.1).
+DIMENSIONS = (8, 16, 32, 64)
 DEPTHS = (1, 2, 3, 4)
-WIDTHS = (32, 64, 128, 256)
+WIDTHS = (16, 32, 64, 128)
 
 _DEPTH = Gene("mlp.depth", DEPTHS)
 _GMF = Gene("gmf.dimension", DIMENSIONS)

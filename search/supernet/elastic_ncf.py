@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ElasticNcf"]
 
-_EMBEDDING_DEVIATION = 0.1
+_DEVIATION = 0.2
 
 
 class ElasticNcf(nn.Module):
@@ -36,8 +36,11 @@ class ElasticNcf(nn.Module):
         self.gmf, self.embedding, self.mlp = full.gmf, full.embedding, full.mlp
         self.fusions = nn.ModuleList(Fusion(self.largest.gmf + width) for width in self.largest.widths)
         for pair in (self.gmf, self.embedding):
-            nn.init.normal_(pair.users.weight, std=_EMBEDDING_DEVIATION)
-            nn.init.normal_(pair.items.weight, std=_EMBEDDING_DEVIATION)
+            nn.init.normal_(pair.users.weight, std=_DEVIATION)
+            nn.init.normal_(pair.items.weight, std=_DEVIATION)
+        with torch.no_grad():  # the product begins as plain matrix factorisation, whose factors learn from the first step
+            for fusion in self.fusions:
+                fusion.get_parameter("linear.weight")[:, : self.largest.gmf] = 1.0
 
     def forward(self, user: torch.Tensor, candidates: torch.Tensor, genome: npt.ArrayLike) -> torch.Tensor:
         """Scores float32[B, C] by the sub-network ``genome`` (int64[G]) of candidates int64[B, C] for users int64[B, 1].
@@ -45,7 +48,9 @@ class ElasticNcf(nn.Module):
         Raises :class:`~layerclock.errors.GenomeError` for a genome of another space.
         """
         shape = self.space.shape(genome)
-        out: torch.Tensor = functional_call(self._skeleton(shape), self.weights(shape), (user, candidates))
+        # The skeleton computes with the slices that it is handed: its own embeddings are never used, and need not be large.
+        skeleton = _unused_weights(1, 1, shape)
+        out: torch.Tensor = functional_call(skeleton, self.weights(shape), (user, candidates))
         return out
 
     def weights(self, shape: NcfShape) -> dict[str, torch.Tensor]:
@@ -73,15 +78,16 @@ class ElasticNcf(nn.Module):
         Raises :class:`~layerclock.errors.GenomeError` for a genome of another space.
         """
         shape = self.space.shape(genome)
-        network = self._skeleton(shape)
+        network = _unused_weights(self.space.users, self.space.items, shape)
         copies = {name: weight.detach().clone(memory_format=torch.contiguous_format) for name, weight in self.weights(shape).items()}
         network.load_state_dict(copies, assign=True)
         return network.eval()
 
-    def _skeleton(self, shape: NcfShape) -> NeuMF:
-        """The static network without any weights of its own."""
-        with torch.device("meta"):
-            return NeuMF(self.space.users, self.space.items, shape)
+
+def _unused_weights(users: int, items: int, shape: NcfShape) -> NeuMF:
+    """A static network whose own weights are replaced; the caller's seed must not notice them."""
+    with torch.random.fork_rng(devices=[]):
+        return NeuMF(users, items, shape)
 
 
 def _embeddings(name: str, pair: EmbeddingPair, dimension: int) -> dict[str, torch.Tensor]:

@@ -7,22 +7,26 @@ The model, for user u and item i, all draws independent and from one seed:
   12 x 4 and ``r ~ N(0, 1)``;
 - popularity ``b_i ~ N(0, 0.7^2)``;
 - log-weight ``w_ui = 1.5 l / sd(l) + 1.5 n / sd(n) + b_i``, where ``sd`` is over all pairs;
-- user u takes 20 to 60 items (uniform), without replacement, each time with a probability proportional to ``exp(w_ui)``:
+- user u takes 40 to 80 items (uniform), without replacement, each time with a probability proportional to ``exp(w_ui)``:
   the largest values of ``w_ui`` plus standard Gumbel noise.
 
-Two items of each user, drawn at random, are held out: one for validation, one for the test. Each stands among 99 items that
-the user never took, drawn uniformly (the protocol of He et al., WWW 2017, section 4.1). The inner product suits one half of
+Four items of each user, drawn at random, are held out: two for validation, two for the test. Each stands among 99 items that
+the user never took, drawn uniformly (He et al., WWW 2017, section 4.1, hold out one item a user). The inner product suits one half of
 the taste and the perceptron the other, and embeddings of fewer than about 24 dimensions cannot hold it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from layerclock.errors import ArgumentError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = ["CANDIDATES", "InteractionData", "Ranking", "draw_interactions"]
 
@@ -30,7 +34,7 @@ CANDIDATES = 100
 
 _LINEAR, _NONLINEAR, _HIDDEN = 24, 4, 12
 _TASTE, _POPULARITY = 1.5, 0.7
-_FEWEST, _MOST = 20, 60
+_FEWEST, _MOST, _HELD_OUT = 40, 80, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,34 +64,39 @@ class InteractionData:
 def draw_interactions(users: int, items: int, seed: int = 0) -> InteractionData:
     """Interactions of ``users`` with ``items`` by the model above; the same for the same arguments.
 
-    Raises :class:`ArgumentError` unless there are at least 2 users and 260 items.
+    Raises :class:`ArgumentError` unless there are at least 2 users and 180 items.
     """
-    if users < 2 or items < _MOST + 2 * CANDIDATES:
+    if users < 2 or items < _MOST + CANDIDATES:
         raise ArgumentError(
-            f"users={users}, items={items}: too few to rank {CANDIDATES} candidates", f"at least 2 users and {_MOST + 2 * CANDIDATES} items"
+            f"users={users}, items={items}: too few to rank {CANDIDATES} candidates", f"at least 2 users and {_MOST + CANDIDATES} items"
         )
     rng = np.random.default_rng(seed)
+    weights = _log_weights(users, items, rng)
+    ranked = np.argsort(-(weights + rng.gumbel(size=weights.shape)), axis=1)
+    known = np.zeros((users, items), dtype=np.bool_)
+    taken, held_out = [], []
+    for user, number in enumerate(rng.integers(_FEWEST, _MOST + 1, users)):
+        own, others = rng.permutation(ranked[user, :number]), ranked[user, number:]
+        known[user, own[_HELD_OUT:]] = True
+        taken += [(user, item) for item in own[_HELD_OUT:]]
+        held_out += [(user, item, *rng.choice(others, CANDIDATES - 1, replace=False)) for item in own[:_HELD_OUT]]
+    rankings = torch.as_tensor(np.array(held_out), dtype=torch.int64).view(users, _HELD_OUT, 1 + CANDIDATES)
+    validation, test = (part.reshape(-1, 1 + CANDIDATES) for part in rankings.chunk(2, dim=1))
+    return InteractionData(
+        torch.as_tensor(np.array(taken), dtype=torch.int64),
+        torch.from_numpy(known),
+        Ranking(validation[:, :1], validation[:, 1:]),
+        Ranking(test[:, :1], test[:, 1:]),
+    )
+
+
+def _log_weights(users: int, items: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """How much each user likes each item, ``w_ui`` of the model: float64[users, items]."""
     linear = rng.standard_normal((users, _LINEAR)) @ rng.standard_normal((items, _LINEAR)).T
     of_users = rng.standard_normal((users, _NONLINEAR)) @ rng.standard_normal((_HIDDEN, _NONLINEAR)).T
     of_items = rng.standard_normal((items, _NONLINEAR)) @ rng.standard_normal((_HIDDEN, _NONLINEAR)).T
     nonlinear = np.zeros((users, items))
     for unit, weight in enumerate(rng.standard_normal(_HIDDEN)):
         nonlinear += weight * np.tanh(of_users[:, unit, None] + of_items[None, :, unit])
-    weights = _TASTE * (linear / linear.std() + nonlinear / nonlinear.std()) + _POPULARITY * rng.standard_normal(items)
-    ranked = np.argsort(-(weights + rng.gumbel(size=weights.shape)), axis=1)
-    known = np.zeros((users, items), dtype=np.bool_)
-    taken, held_out = [], []
-    for user, number in enumerate(rng.integers(_FEWEST, _MOST + 1, users)):
-        own = rng.permutation(ranked[user, :number])
-        known[user, own[2:]] = True
-        others = rng.permutation(ranked[user, number:])
-        held_out.append([np.concatenate([[own[part]], others[part * (CANDIDATES - 1) :][: CANDIDATES - 1]]) for part in (0, 1)])
-        taken += [(user, item) for item in own[2:]]
-    names = torch.arange(users)[:, None]
-    rows = torch.as_tensor(np.array(held_out), dtype=torch.int64)
-    return InteractionData(
-        torch.as_tensor(np.array(taken), dtype=torch.int64),
-        torch.from_numpy(known),
-        Ranking(names, rows[:, 0]),
-        Ranking(names, rows[:, 1]),
-    )
+    weights: npt.NDArray[np.float64] = _TASTE * (linear / linear.std() + nonlinear / nonlinear.std())
+    return weights + _POPULARITY * rng.standard_normal(items)

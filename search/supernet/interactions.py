@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["InteractionsEvaluator", "interactions_supernet"]
 
-USERS, ITEMS = 1500, 600
+USERS, ITEMS = 500, 300
 
 _SHOWN = 10
 _BATCH = 100
@@ -77,7 +77,7 @@ class InteractionsEvaluator:
 
 
 def interactions_supernet(checkpoint: str = "", steps: int = 0, seconds: float = 60.0, seed: int = 0) -> InteractionsEvaluator:
-    """The evaluator of ``ncf:users=1500,items=600``: from a ``checkpoint``, else trained now, for ``steps`` or ``seconds``.
+    """The evaluator of ``ncf:users=500,items=300``: from a ``checkpoint``, else trained now, for ``steps`` or ``seconds``.
 
     ``seed`` is that of the training; the interactions are always the same. Raises :class:`ArgumentError` for an unreadable
     checkpoint or one of another space.

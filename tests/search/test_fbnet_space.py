@@ -96,7 +96,7 @@ def test_channels_are_dealt_out_in_turn() -> None:
 def test_the_built_network_is_what_the_sites_say(name: str) -> None:
     space = load_space(name)
     index = SiteIndex.of(space)
-    for genome in (np.arange(22) % 9, np.full(22, 8), *sample(index, 2, np.random.default_rng(0))):
+    for genome in (np.arange(22) % 9, np.full(22, 8)):
         network = space.build(genome).eval()
         placed = {one.site: one.layer for one in index.network(genome).layers}
         seen: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from layerclock.interfaces import AccuracyEvaluator
 from layerclock.search.spaces.ncf import ncf
 from layerclock.search.supernet.checkpoint import load_weights, save_supernet
 from layerclock.search.supernet.elastic_ncf import ElasticNcf
-from layerclock.search.supernet.interaction_data import draw_interactions
+from layerclock.search.supernet.interaction_data import Ranking, draw_interactions
 from layerclock.search.supernet.interaction_training import InteractionTraining, train_ncf_alone, train_ncf_supernet
 from layerclock.search.supernet.interactions import InteractionsEvaluator, interactions_supernet
 from layerclock.space import SiteIndex, sample
@@ -49,15 +50,23 @@ def test_the_interactions_are_split_without_overlap_and_always_the_same() -> Non
     assert int(DATA.known.sum()) == len(DATA.taken)
     assert DATA.known[users, items].all()
     per_user = torch.bincount(users, minlength=USERS)
-    assert (per_user.min() >= 18) & (per_user.max() <= 58)
+    assert (per_user.min() >= 36) & (per_user.max() <= 76)
     for part in (DATA.validation, DATA.test):
-        assert part.users.flatten().tolist() == list(range(USERS))
-        assert part.items.shape == (USERS, 100)
+        assert part.users.flatten().tolist() == np.repeat(np.arange(USERS), 2).tolist()
+        assert part.items.shape == (len(part), 100) == (2 * USERS, 100)
         assert not DATA.known[part.users, part.items].any()
         assert all(len(set(row.tolist())) == 100 for row in part.items)
-    overlap = [set(one.tolist()) & set(two.tolist()) for one, two in zip(DATA.validation.items, DATA.test.items, strict=True)]
-    assert not any(overlap)
-    for users_, items_ in ((1, 500), (50, 200)):
+    # What is held out for one is no candidate of the other: a search never sees the items of the test.
+    held_out = [
+        {(int(user), int(row[0])) for user, row in zip(part.users, part.items, strict=True)} for part in (DATA.validation, DATA.test)
+    ]
+    shown = [
+        {(int(user), int(item)) for user, row in zip(part.users, part.items, strict=True) for item in row}
+        for part in (DATA.validation, DATA.test)
+    ]
+    assert not held_out[0] & shown[1]
+    assert not held_out[1] & shown[0]
+    for users_, items_ in ((1, 500), (50, 179)):
         with pytest.raises(ArgumentError, match="too few"):
             draw_interactions(users_, items_)
 
@@ -88,10 +97,10 @@ def test_a_step_moves_only_what_the_sub_network_uses() -> None:
     assert users[:, 8:].abs().sum() == 0
     first = supernet.mlp.get_submodule("layer1.0").get_parameter("weight").grad
     assert first is not None
-    # The user's leading eight of 128 columns, and the item's: nothing between them.
-    assert first[:32, :8].abs().sum() > 0
-    assert first[:32, 128:136].abs().sum() > 0
-    assert first[:, 8:128].abs().sum() == first[32:].abs().sum() == first[:, 136:].abs().sum() == 0
+    # The user's leading eight of 64 columns, and the item's: nothing between them.
+    assert first[:16, :8].abs().sum() > 0
+    assert first[:16, 64:72].abs().sum() > 0
+    assert first[:, 8:64].abs().sum() == first[16:].abs().sum() == first[:, 72:].abs().sum() == 0
     assert supernet.mlp.get_submodule("layer2.0").get_parameter("weight").grad is None
 
 
@@ -142,14 +151,15 @@ class Oracle(torch.nn.Module):
 
 
 def test_the_hit_rate_counts_those_among_the_first_ten() -> None:
-    evaluator = InteractionsEvaluator(scrambled(), DATA)
+    one_each = Ranking(DATA.validation.users[::2], DATA.validation.items[::2])
+    evaluator = InteractionsEvaluator(scrambled(), replace(DATA, validation=one_each))
     table = torch.zeros(USERS, ITEMS)
     assert evaluator.hit_rate(Oracle(table)) == 0  # where all are equal, the right one is not shown
-    table[DATA.validation.users[:15, 0], DATA.validation.items[:15, 0]] = 1.0
+    table[one_each.users[:15, 0], one_each.items[:15, 0]] = 1.0
     assert evaluator.hit_rate(Oracle(table)) == 100 * 15 / USERS
-    table[DATA.validation.users, DATA.validation.items[:, 1:10]] = 2.0
+    table[one_each.users, one_each.items[:, 1:10]] = 2.0
     assert evaluator.hit_rate(Oracle(table)) == 100 * 15 / USERS  # nine before it: tenth
-    table[DATA.validation.users, DATA.validation.items[:, 1:11]] = 2.0
+    table[one_each.users, one_each.items[:, 1:11]] = 2.0
     assert evaluator.hit_rate(Oracle(table)) == 0
 
 
@@ -176,7 +186,7 @@ def test_a_saved_super_network_is_the_same_when_loaded(tmp_path: Path) -> None:
     loaded = ElasticNcf(SPACE)
     load_weights(path, loaded)
     assert torch.equal(loaded(*some_inputs(), LARGEST), supernet(*some_inputs(), LARGEST))
-    with pytest.raises(ArgumentError, match="not of 'ncf:users=1500,items=600'"):
+    with pytest.raises(ArgumentError, match="not of 'ncf:users=500,items=300'"):
         interactions_supernet(checkpoint=str(path))
 
 
@@ -185,5 +195,5 @@ def test_the_evaluator_of_the_entry_point_trains_and_loads(tmp_path: Path) -> No
     path = tmp_path / "ncf.safetensors"
     save_supernet(evaluator.supernet, path)
     again = interactions_supernet(checkpoint=str(path))
-    assert again.space.name == evaluator.space.name == "ncf:users=1500,items=600"
+    assert again.space.name == evaluator.space.name == "ncf:users=500,items=300"
     assert again.evaluate([SMALLEST]).tolist() == evaluator.evaluate([SMALLEST]).tolist()
