@@ -69,6 +69,6 @@ def _metadata(space: ElasticSpace) -> dict[str, str]:
     return {
         "format": _FORMAT,
         "space": space.name,
-        "parameters": json.dumps(asdict(space) if is_dataclass(space) and not isinstance(space, type) else {}, sort_keys=True),
+        "parameters": json.dumps(asdict(space) if is_dataclass(space) else {}, sort_keys=True),
         "digest": SiteIndex.of(space).digest,
     }
