@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Bert", "Classifier", "EncoderLayer", "FeedForward", "PatchEmbeddings", "SelfAttention", "TokenEmbeddings", "Vit"]
 
-# As in the reference models; the random weights of both are normal with this deviation.
+# As in the reference models.
 _EPSILON = {True: 1e-6, False: 1e-12}
 _DEVIATION = 0.02
 
@@ -167,7 +167,7 @@ class Vit(nn.Module):
         self.embeddings = PatchEmbeddings(space)
         self.layers = nn.ModuleList(EncoderLayer(attention, ffn) for attention, ffn in space.sizes.chosen(genome))
         self.classifier = Classifier(space.sizes, space.classes)
-        self.apply(_start_small)
+        self.apply(_start_even)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits float32[B, classes] of images float32[B, channels, side, side]."""
@@ -179,8 +179,15 @@ class Vit(nn.Module):
 
 
 def _start_small(module: nn.Module) -> None:
-    """Normal weights of a small deviation and zero biases, as both papers' reference models have."""
+    """BERT's start: normal weights of a small deviation, and zero biases."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, 0, _DEVIATION)
     if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)
+
+
+def _start_even(module: nn.Module) -> None:
+    """ViT's start (Glorot & Bengio, AISTATS 2010): what goes through a layer keeps its size, however narrow the layer is."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)

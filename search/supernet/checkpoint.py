@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -97,6 +97,6 @@ def _metadata(space: Any) -> dict[str, str]:
     return {
         "format": _FORMAT,
         "space": space.name,
-        "parameters": json.dumps(asdict(space), sort_keys=True),
+        "parameters": json.dumps(asdict(space) if is_dataclass(space) else {}, sort_keys=True),
         "digest": SiteIndex.of(space).digest,
     }
