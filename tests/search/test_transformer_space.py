@@ -287,7 +287,7 @@ class PerMac:
     covered: float
 
     def predict(self, genomes: npt.ArrayLike) -> Predictions:
-        latency = SiteIndex.of(self.space).macs(genomes) * self.ns * 1e-6
+        latency = SiteIndex.of(self.space).macs(genomes).astype(np.float64) * np.float64(self.ns * 1e-6)
         return Predictions(latency, latency * 0.9, latency * 1.1, np.full(len(latency), self.covered))
 
 
