@@ -97,6 +97,6 @@ def _metadata(space: Any) -> dict[str, str]:
     return {
         "format": _FORMAT,
         "space": space.name,
-        "parameters": json.dumps(asdict(space) if is_dataclass(space) else {}, sort_keys=True),
+        "parameters": json.dumps(asdict(space) if is_dataclass(space) and not isinstance(space, type) else {}, sort_keys=True),
         "digest": SiteIndex.of(space).digest,
     }
