@@ -233,4 +233,4 @@ def vit(
 
 def digits_vit() -> VitSpace:
     """Vision transformers that are small enough to train on scikit-learn's digits in a minute or two."""
-    return vit(resolution=32, patch=4, classes=10, in_channels=1, hidden=64, layers=4, heads=4, ffn=192)
+    return vit(resolution=32, patch=8, classes=10, in_channels=1, hidden=64, layers=4, heads=4, ffn=192)

@@ -141,7 +141,7 @@ def _part(progress: Progress | None, number: int, parts: int) -> Progress | None
 # The space of the networks that read digits, and how their super-network is trained.
 _READERS: dict[str, tuple[Callable[[], MobileNetV3Space | VitSpace], TrainingOptions]] = {
     "mobilenetv3": (digits_mobilenetv3, TrainingOptions()),
-    "vit": (digits_vit, TrainingOptions(learning_rate=2e-3)),
+    "vit": (digits_vit, TrainingOptions(learning_rate=3e-3)),
 }
 
 
