@@ -2,17 +2,17 @@
 
 The model, for user u and item i, all draws independent and from one seed:
 
-- linear taste ``l = <z_u, v_i>`` with ``z_u, v_i ~ N(0, 1)`` in 24 dimensions;
+- linear taste ``l = <z_u, v_i>`` with ``z_u, v_i ~ N(0, 1)`` in 16 dimensions;
 - non-linear taste ``n = <r, tanh(A p_u + B q_i)>`` with ``p_u, q_i ~ N(0, 1)`` in 4 dimensions, ``A, B ~ N(0, 1)`` of shape
   12 x 4 and ``r ~ N(0, 1)``;
 - popularity ``b_i ~ N(0, 0.7^2)``;
-- log-weight ``w_ui = 1.5 l / sd(l) + 1.5 n / sd(n) + b_i``, where ``sd`` is over all pairs;
+- log-weight ``w_ui = 2 l / sd(l) + 2 n / sd(n) + b_i``, where ``sd`` is over all pairs;
 - user u takes 40 to 80 items (uniform), without replacement, each time with a probability proportional to ``exp(w_ui)``:
   the largest values of ``w_ui`` plus standard Gumbel noise.
 
 Four items of each user, drawn at random, are held out: two for validation, two for the test. Each stands among 99 items that
-the user never took, drawn uniformly (He et al., WWW 2017, section 4.1, hold out one item a user). The inner product suits one half of
-the taste and the perceptron the other, and embeddings of fewer than about 24 dimensions cannot hold it.
+the user never took, drawn uniformly (He et al., WWW 2017, section 4.1, hold out one item a user). The inner product suits
+one half of the taste and the perceptron the other, and a product of fewer than 16 dimensions cannot hold the first half.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ __all__ = ["CANDIDATES", "InteractionData", "Ranking", "draw_interactions"]
 
 CANDIDATES = 100
 
-_LINEAR, _NONLINEAR, _HIDDEN = 24, 4, 12
-_TASTE, _POPULARITY = 1.5, 0.7
+_LINEAR, _NONLINEAR, _HIDDEN = 16, 4, 12
+_LINEAR_TASTE, _NONLINEAR_TASTE, _POPULARITY = 2.0, 2.0, 0.7
 _FEWEST, _MOST, _HELD_OUT = 40, 80, 4
 
 
@@ -98,5 +98,5 @@ def _log_weights(users: int, items: int, rng: np.random.Generator) -> npt.NDArra
     nonlinear = np.zeros((users, items))
     for unit, weight in enumerate(rng.standard_normal(_HIDDEN)):
         nonlinear += weight * np.tanh(of_users[:, unit, None] + of_items[None, :, unit])
-    weights: npt.NDArray[np.float64] = _TASTE * (linear / linear.std() + nonlinear / nonlinear.std())
+    weights: npt.NDArray[np.float64] = _LINEAR_TASTE * linear / linear.std() + _NONLINEAR_TASTE * nonlinear / nonlinear.std()
     return weights + _POPULARITY * rng.standard_normal(items)

@@ -36,11 +36,11 @@ __all__ = ["InteractionTraining", "train_ncf_alone", "train_ncf_supernet"]
 class InteractionTraining:
     """How a network is trained; the defaults suit the drawn interactions."""
 
-    batch: int = 512
+    batch: int = 256
     negatives: int = 4
-    learning_rate: float = 5e-3
-    weight_decay: float = 0.1
-    random_networks: int = 2
+    learning_rate: float = 2e-2
+    weight_decay: float = 0.5
+    random_networks: int = 1
 
 
 def train_ncf_supernet(

@@ -131,11 +131,11 @@ def test_impossible_trainings_are_refused() -> None:
 
 def test_networks_learn_what_is_taken() -> None:
     """Chance is 10 %; a few hundred quick steps are far beyond it, for shared weights and for a network alone."""
-    options = InteractionTraining(batch=256, learning_rate=1e-2)
-    evaluator = InteractionsEvaluator(train_ncf_supernet(SPACE, DATA, steps=100, options=options), DATA)
+    options = InteractionTraining(batch=256, learning_rate=2e-2)
+    evaluator = InteractionsEvaluator(train_ncf_supernet(SPACE, DATA, steps=150, options=options), DATA)
     assert isinstance(evaluator, AccuracyEvaluator)
     assert evaluator.evaluate([LARGEST, SMALLEST]).min() > 15
-    alone = train_ncf_alone(SPACE, SMALLEST, DATA, steps=100, options=options)
+    alone = train_ncf_alone(SPACE, SMALLEST, DATA, steps=150, options=options)
     assert evaluator.hit_rate(alone) > 15
 
 
