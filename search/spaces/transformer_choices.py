@@ -31,7 +31,7 @@ _WMT14 = TransformerSizes((512, 640), (512, 640), (1024, 2048, 3072), (4, 8), 6,
 PRESETS = {
     "wmt14ende": _WMT14,
     "wmt14ende-latency": replace(_WMT14, ffns=(512, 1024, 2048, 3072), heads=(2, 4, 8)),
-    "tiny": TransformerSizes((32, 48), (32, 48), (16, 48, 96), (2, 4), 3, (1, 2, 3), 32, 11, 12, 12),
+    "tiny": TransformerSizes((24, 48), (24, 48), (16, 48, 96), (2, 4), 3, (1, 2, 3), 32, 11, 12, 12),
 }
 
 
