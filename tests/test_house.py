@@ -54,6 +54,7 @@ HOMES = {
     "sklearn": (
         "predictors/regressors.py",
         "predictors/trees.py",
+        "search/light_predictors.py",
         "search/warm_start.py",
         "search/supernet/digits.py",
     ),

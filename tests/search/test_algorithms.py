@@ -7,8 +7,11 @@ import pytest
 from tiny_space import EVERY_TINY, INDEX, OFA, TINY, TINY_INDEX, quality
 
 from layerclock.plugins import plugin_names
+from layerclock.predictors.encoding import masked_one_hot
+from layerclock.predictors.regressors import REGRESSORS
 from layerclock.search.gaussian import GaussianProcess, SharedEncoding
 from layerclock.search.inner import evolve
+from layerclock.search.light_predictors import LightPredictors
 from layerclock.search.loop import Search, pareto_search
 from layerclock.search.objective import FloatArray, Objective, macs_objective
 from layerclock.search.pareto import non_dominated
@@ -140,6 +143,19 @@ def test_a_gaussian_process_knows_what_it_does_not_know() -> None:
     assert 0.5 < (error < 1.64 * deviation).mean() <= 1
     assert process.mean_and_deviation(known)[1].mean() < deviation.mean()
     np.testing.assert_allclose(process.mean(unknown), mean)
+
+
+def test_light_predictors_answer_as_the_regressors_that_were_fitted() -> None:
+    task, top1 = _task(), quality(INDEX)
+    known, unknown = np.split(sample(INDEX, 120, np.random.default_rng(0)), [80])
+    values = np.stack([MACS.evaluate(known), -top1.evaluate(known)], axis=1)
+    standard = (values[:, 1] - values[:, 1].mean()) / values[:, 1].std()
+    for model in ("ridge", "svr", "stacked"):
+        fitted = REGRESSORS[model]().fit(masked_one_hot(INDEX, known), standard)
+        expected = np.ravel(fitted.predict(masked_one_hot(INDEX, unknown))) * values[:, 1].std() + values[:, 1].mean()
+        answered = LightPredictors(task, known, values, model)(unknown)
+        np.testing.assert_allclose(answered[:, 1], expected, rtol=1e-9)
+        np.testing.assert_array_equal(answered[:, 0], MACS.evaluate(unknown))
 
 
 def test_networks_that_differ_only_in_idle_genes_have_one_encoding() -> None:
