@@ -62,7 +62,7 @@ class _Problem:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="three seeds, one device")
+    parser.add_argument("--quick", action="store_true", help="two seeds, 150 evaluations, one device")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--device", action="append", choices=DEVICES, help="this device only")
     arguments = parser.parse_args()
@@ -85,7 +85,7 @@ def main() -> int:
         front = known[non_dominated(known)]
         reference, ideal = np.array([np.quantile(known[:, 0], 0.9), -50.0]), front.min(axis=0)
         stage = Stage(space, problem.objectives, problem.truth, reference, ideal)
-        found = curves(stage, CONTENDERS, EVALUATIONS, 3 if arguments.quick else arguments.seeds)
+        found = curves(stage, CONTENDERS, 150 if arguments.quick else EVALUATIONS, 2 if arguments.quick else arguments.seeds)
         true = hypervolume((front - ideal) / (reference - ideal), np.ones(2))
         for name, several in found.items():
             needed = np.array([evaluations_to(curve, LEVEL * true) for curve in several])

@@ -58,7 +58,9 @@ def evolve(
     alive: tuple[GenomeArray, FloatArray, FloatArray] | None = None
     asked = 0
     with threadpool_limits(1):  # products this small: threads that wait for a busy core cost more than they bring
-        while len(fresh) and asked < evaluations:
+        generations = 2 * evaluations // _SURVIVORS  # where few networks are left, most children are known ones
+        while len(fresh) and asked < evaluations and generations:
+            generations -= 1
             seen.update(row.tobytes() for row in fresh)
             asked += len(fresh)
             values = predict(fresh)
