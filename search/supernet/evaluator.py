@@ -15,6 +15,7 @@ from layerclock.search.spaces.mobilenetv3 import digits_mobilenetv3
 from layerclock.search.supernet.checkpoint import load_supernet
 from layerclock.search.supernet.digits import load_digits_data
 from layerclock.search.supernet.image_data import channels_last
+from layerclock.search.supernet.judged_once import JudgedOnce
 from layerclock.search.supernet.recalibration import recalibrate
 from layerclock.search.supernet.training import TrainingOptions, train_alone, train_supernet
 from layerclock.space import SiteIndex
@@ -57,7 +58,6 @@ class SupernetEvaluator:
         self.space = supernet.space
         self.supernet = supernet
         self.data = data
-        self.evaluations = 0
         parts = {"validation": data.validation, "test": data.test}
         if split not in parts:
             raise ArgumentError(f"split={split!r} cannot judge networks", f"one of {', '.join(parts)}")
@@ -71,21 +71,19 @@ class SupernetEvaluator:
         seen = data.distorted(slice(0, calibration_images), generator)
         self._calibration = [channels_last(batch) for batch in torch.split(seen, _BATCH)]
         self._judged = judged
-        self._index = SiteIndex.of(self.space)
-        self._known: dict[bytes, float] = {}
+        self._once = JudgedOnce(self.space, lambda new: [self.accuracy(supernet.extract(genome)) for genome in new])
+
+    @property
+    def evaluations(self) -> int:
+        """Number of distinct networks that were really run."""
+        return len(self._once)
 
     def evaluate(self, genomes: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Accuracy in percent, float64[N], of the networks int64[N, G].
 
         Raises :class:`~layerclock.errors.GenomeError` for genomes of another space.
         """
-        canonical = self._index.canonical(genomes)
-        for genome in canonical:
-            key = genome.tobytes()
-            if key not in self._known:
-                self._known[key] = self.accuracy(self.supernet.extract(genome))
-                self.evaluations += 1
-        return np.array([self._known[genome.tobytes()] for genome in canonical], dtype=np.float64)
+        return self._once(genomes)
 
     def accuracy(self, network: nn.Module) -> float:
         """Accuracy in percent of any network on the same images, after calibrating its normalisation on training images."""

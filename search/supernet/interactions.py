@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from layerclock.errors import ArgumentError
@@ -13,9 +12,10 @@ from layerclock.search.supernet.checkpoint import load_weights
 from layerclock.search.supernet.elastic_ncf import ElasticNcf
 from layerclock.search.supernet.interaction_data import InteractionData, draw_interactions
 from layerclock.search.supernet.interaction_training import train_ncf_supernet
-from layerclock.space import SiteIndex
+from layerclock.search.supernet.judged_once import JudgedOnce
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
     from torch import nn
 
@@ -41,7 +41,6 @@ class InteractionsEvaluator:
         self.space = supernet.space
         self.supernet = supernet
         self.data = data
-        self.evaluations = 0
         parts = {"validation": data.validation, "test": data.test}
         if split not in parts:
             raise ArgumentError(f"split={split!r} cannot judge networks", f"one of {', '.join(parts)}")
@@ -52,21 +51,19 @@ class InteractionsEvaluator:
             )
         judged = parts[split]
         self._judged = list(zip(torch.split(judged.users, _BATCH), torch.split(judged.items, _BATCH), strict=True))
-        self._index = SiteIndex.of(self.space)
-        self._known: dict[bytes, float] = {}
+        self._once = JudgedOnce(self.space, lambda new: [self.hit_rate(supernet.extract(genome)) for genome in new])
+
+    @property
+    def evaluations(self) -> int:
+        """Number of distinct networks that were really run."""
+        return len(self._once)
 
     def evaluate(self, genomes: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Hit rate in percent, float64[N], of the networks int64[N, G].
 
         Raises :class:`~layerclock.errors.GenomeError` for genomes of another space.
         """
-        canonical = self._index.canonical(genomes)
-        for genome in canonical:
-            key = genome.tobytes()
-            if key not in self._known:
-                self._known[key] = self.hit_rate(self.supernet.extract(genome))
-                self.evaluations += 1
-        return np.array([self._known[genome.tobytes()] for genome in canonical], dtype=np.float64)
+        return self._once(genomes)
 
     def hit_rate(self, network: nn.Module) -> float:
         """Hit rate in percent of any network on the same rankings. A candidate of equal score counts as ranked before."""

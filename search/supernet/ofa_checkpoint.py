@@ -10,9 +10,9 @@ import torch
 from layerclock.errors import ArgumentError
 from layerclock.plugins import load_space
 from layerclock.search.supernet.image_folder import ImageFolder, LabelledFile, central_view, find_images, normalised, random_view
+from layerclock.search.supernet.judged_once import JudgedOnce
 from layerclock.search.supernet.ofa_weights import OfaSpace, OfaWeights, load_ofa_weights
 from layerclock.search.supernet.recalibration import recalibrate
-from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,29 +49,25 @@ class OfaCheckpointEvaluator:
             )
         self.space = weights.space
         self.weights = weights
-        self.evaluations = 0
         rng = np.random.default_rng(_SEED)
         side = self.space.resolution
         seen = [random_view(file.path, side, rng) for file in _drawn(folder.training, calibration_images, rng)]
         # Whole numbers take a quarter of the memory; parts of one size, so that none is a single image.
         self._calibration = torch.stack(seen).tensor_split(-(-len(seen) // _BATCH))
         self._judged = _drawn(folder.judged, judged_images, rng) if judged_images else list(folder.judged)
-        self._index = SiteIndex.of(self.space)
-        self._known: dict[bytes, float] = {}
+        self._once = JudgedOnce(self.space, lambda new: self._judge([self._calibrated(genome) for genome in new]), _TOGETHER)
+
+    @property
+    def evaluations(self) -> int:
+        """Number of distinct networks that were really run."""
+        return len(self._once)
 
     def evaluate(self, genomes: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Accuracy in percent, float64[N], of the networks int64[N, G].
 
         Raises :class:`~layerclock.errors.GenomeError` for genomes of another space, :class:`ArgumentError` for an unreadable image.
         """
-        canonical = self._index.canonical(genomes)
-        new = list({genome.tobytes(): genome for genome in canonical if genome.tobytes() not in self._known}.values())
-        for start in range(0, len(new), _TOGETHER):
-            chosen = new[start : start + _TOGETHER]
-            accuracies = self._judge([self._calibrated(genome) for genome in chosen])
-            self._known |= {genome.tobytes(): accuracy for genome, accuracy in zip(chosen, accuracies, strict=True)}
-            self.evaluations += len(chosen)
-        return np.array([self._known[genome.tobytes()] for genome in canonical], dtype=np.float64)
+        return self._once(genomes)
 
     def _calibrated(self, genome: npt.ArrayLike) -> nn.Module:
         network = self.weights.extract(genome)

@@ -5,24 +5,24 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from layerclock.errors import ArgumentError
 from layerclock.search.spaces.transformer import transformer
 from layerclock.search.supernet.checkpoint import load_weights
 from layerclock.search.supernet.elastic_transformer import ElasticTransformer
+from layerclock.search.supernet.judged_once import JudgedOnce
 from layerclock.search.supernet.sandwich import TrainingOptions, seeded, train_elastic
 from layerclock.search.supernet.transduction import VOCABULARY, endless_batches, held_out
-from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
     import numpy.typing as npt
 
     from layerclock.search.spaces.transformer import TransformerSpace
-    from layerclock.search.supernet.sandwich import Progress
+from layerclock.search.supernet.sandwich import Progress
 
 __all__ = ["SEQUENCE_TRAINING", "SequencesEvaluator", "sequences_supernet", "train_sequences"]
 
@@ -43,25 +43,25 @@ class SequencesEvaluator:
         _check(supernet.space)
         self.space = supernet.space
         self.supernet = supernet.eval()
-        self.evaluations = 0
         self._judged = held_out(sequences, supernet.space.sizes.source_length)
-        self._index = SiteIndex.of(supernet.space)
-        self._known: dict[bytes, float] = {}
+        self._once = JudgedOnce(self.space, lambda new: [self._accuracy(genome) for genome in new])
+
+    @property
+    def evaluations(self) -> int:
+        """Number of distinct networks that were really run."""
+        return len(self._once)
 
     def evaluate(self, genomes: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Accuracy in percent, float64[N], of the networks int64[N, G].
 
         Raises :class:`~layerclock.errors.GenomeError` for genomes of another space.
         """
-        canonical = self._index.canonical(genomes)
-        for genome in canonical:
-            key = genome.tobytes()
-            if key not in self._known:
-                with torch.inference_mode():
-                    answers = self.supernet((self._judged.source, self._judged.previous), genome).argmax(1)
-                self._known[key] = 100.0 * float((answers == self._judged.target).double().mean())
-                self.evaluations += 1
-        return np.array([self._known[genome.tobytes()] for genome in canonical], dtype=np.float64)
+        return self._once(genomes)
+
+    def _accuracy(self, genome: npt.ArrayLike) -> float:
+        with torch.inference_mode():
+            answers = self.supernet((self._judged.source, self._judged.previous), genome).argmax(1)
+        return 100.0 * float((answers == self._judged.target).double().mean())
 
 
 def train_sequences(
