@@ -1,7 +1,8 @@
 """Layer-wise prediction of unseen sub-networks of OFA-MobileNetV3 (224 px, one thread), on both runtimes.
 
-The table comes from at most 40 profiled sub-networks; 200 others are timed end to end in the same rounds and are only
-looked at here. The noise floor is the truth's own uncertainty: half the difference between odd and even rounds.
+The table comes from at most 40 profiled sub-networks; 100 others are timed end to end in the same rounds and calibrate the
+intervals; 200 more are only looked at here. The noise floor is the truth's own uncertainty: half the difference between odd
+and even rounds.
 
 Run it while nothing else does: ``python benchmarks/layerwise_accuracy.py [--quick]``, about 20 minutes a runtime.
 """
@@ -27,12 +28,12 @@ DEVICES = ("onnxruntime:cpu", "openvino:CPU")
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="20 profiled, 20 held out, 4 rounds")
+    parser.add_argument("--quick", action="store_true", help="20 profiled, 20 for calibration, 20 held out, 4 rounds")
     parser.add_argument("--space", default="ofa-mobilenetv3")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="keep the campaigns here (and go on with them)")
     arguments = parser.parse_args()
-    networks, holdout, rounds = (20, 20, 4) if arguments.quick else (40, 200, 8)
+    networks, calibration, holdout, rounds = (20, 20, 20, 4) if arguments.quick else (40, 100, 200, 8)
     space = lc.load_space(arguments.space)
     figures: dict[str, float] = {}
     targets: dict[str, tuple[str, float]] = {}
@@ -41,8 +42,9 @@ def main() -> int:
             start = monotonic()
             folder = (arguments.output or Path(temporary)) / name.replace(":", "-")
             table = lc.profile(
-                lc.open_device(name), space, folder, networks=networks, holdout=holdout, rounds=rounds, seed=arguments.seed, progress=_tell
-            )
+                lc.open_device(name), space, folder, networks=networks, calibration=calibration, holdout=holdout, rounds=rounds,
+                seed=arguments.seed, progress=_tell,
+            )  # fmt: skip
             short = name.split(":")[0]
             for kind in ("layerwise", "endtoend"):
                 predictor = lc.fit(table, space, kind)

@@ -13,8 +13,8 @@ SCHEMA_VERSION = 1
 FOOTER_KEY = b"layerclock"
 
 LEVELS = ("layer", "kernel", "network")
-# Held-out networks are timed beside the others and never used to fit: they are what predictors are judged by.
-ROLES = ("profiled", "holdout")
+# The last two are timed beside the others, end to end only. Intervals are calibrated on one; predictors are judged by the other alone.
+ROLES = ("profiled", "calibration", "holdout")
 STATUSES = ("steady", "noisy", "failed")
 
 _SHAPES = pa.list_(pa.list_(pa.int64()))
@@ -23,7 +23,7 @@ _SHAPES = pa.list_(pa.list_(pa.int64()))
 COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("schema_version", pa.int16(), "version of these columns"),
     ("level", pa.string(), "layer, kernel or network"),
-    ("role", pa.string(), "profiled, or holdout: timed end to end only and never used to fit"),
+    ("role", pa.string(), "profiled; calibration: timed end to end only, for intervals; holdout: the same, and never used to fit"),
     ("key", pa.string(), "identity of the thing measured, the same on every machine"),
     ("op", pa.string(), "kind of layer, or the runtime's kind of kernel"),
     ("fused_ops", pa.list_(pa.string()), "operators of the model that the kernel computes, in order"),

@@ -11,7 +11,7 @@ import numpy as np
 
 from layerclock.errors import ArgumentError, PredictorError
 from layerclock.predictors.encoding import add_features, features
-from layerclock.predictors.fitting import conformal_half_width, make_card, training_networks
+from layerclock.predictors.fitting import calibrated_half_width, make_card, training_networks
 from layerclock.predictors.graph import GraphBuilder
 from layerclock.predictors.grouping import GroupedSites
 from layerclock.predictors.regressors import REGRESSORS, Chosen, choose_regressor
@@ -38,7 +38,8 @@ def fit_endtoend(table: LatencyTable, space: SearchSpace, model: str = "", estim
 
     ``model`` names one of :data:`~layerclock.predictors.regressors.REGRESSORS`; by default cross-validation chooses. Or
     ``estimator`` is any scikit-learn regressor that skl2onnx can write: it is cloned, and sees features float64[N, F] and latencies
-    with mean 0 and standard deviation 1. Intervals are conformal on the cross-validation's predictions.
+    with mean 0 and standard deviation 1. Intervals are conformal, on the table's networks for calibration or, without them, on
+    the cross-validation's predictions.
 
     Raises :class:`~layerclock.errors.TableError` if the table belongs to another space or has too few networks,
     :class:`ArgumentError` for an unknown model, and :class:`PredictorError` if the regressor cannot be written as ONNX.
@@ -50,7 +51,9 @@ def fit_endtoend(table: LatencyTable, space: SearchSpace, model: str = "", estim
     known = features(index, networks.genomes)
     chosen = _choose(known, networks.latency_ms, model, estimator)
     residuals = networks.latency_ms / chosen.left_out - 1
-    half_width = conformal_half_width(residuals, float(np.nanmean(networks.noise_floor)))
+    half_width = calibrated_half_width(
+        table, lambda genomes: chosen.predict(features(index, genomes)), residuals, float(np.nanmean(networks.noise_floor))
+    )
     errors = {f"{name}_error": error for name, error in chosen.errors.items()}
     card = make_card("endtoend", table, index, networks, half_width, errors, chosen.name)
     # Coverage: the share of a network's active choices that the fit has seen.

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from layerclock.errors import CoverageError
-from layerclock.predictors.fitting import conformal_half_width, make_card, training_networks
+from layerclock.predictors.fitting import calibrated_half_width, make_card, training_networks
 from layerclock.predictors.graph import GraphBuilder
 from layerclock.predictors.grouping import GroupedSites
 from layerclock.space import SiteIndex
@@ -67,7 +67,9 @@ def fit_layerwise(table: LatencyTable, space: SearchSpace) -> OnnxPredictor:
         )
     residuals = residuals[telling] / (1 - leverage[telling])
     overhead_ms, scale = map(float, coefficients)
-    half_width = conformal_half_width(residuals, float(np.nanmean(networks.noise_floor)))
+    half_width = calibrated_half_width(
+        table, lambda genomes: overhead_ms + scale * (index.counts(genomes) @ row_ms), residuals, float(np.nanmean(networks.noise_floor))
+    )
     parameters = {"overhead_ms": overhead_ms, "scale": scale}
     if not measured.all():
         parameters |= {"missing_layers": float((~measured).sum()), "missing_error": missing_error}

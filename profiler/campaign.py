@@ -36,6 +36,7 @@ def profile(
     *,
     networks: int = 40,
     holdout: int = 0,
+    calibration: int = 0,
     rounds: int = 8,
     runs: int = 8,
     budget_s: float | None = None,
@@ -50,7 +51,8 @@ def profile(
     """Measure sub-networks of ``space`` on ``device`` and return the latency table, also written to ``folder``.
 
     ``networks`` are profiled kernel by kernel, ``holdout`` others are only timed end to end, in the same rounds, as the
-    truth that predictors are judged by; ``plan`` names the networks instead, to measure the ones that a search found.
+    truth that predictors are judged by, and so are ``calibration`` others, for predictors' intervals; ``plan`` names the
+    networks instead, to measure the ones that a search found.
 
     In each round every network is warmed up until it is steady and then run until ``runs`` runs were undisturbed (twice
     as many at most), plainly and with counters. Without a budget there are ``rounds`` rounds. With ``budget_s``
@@ -66,13 +68,22 @@ def profile(
     could be measured) and :class:`~layerclock.errors.OutputError`.
     """
     begin = monotonic()
-    if networks < 1 or holdout < 0 or rounds < 2 or runs < 1 or limit_s <= 0 or (budget_s is not None and not budget_s > 0):
+    if (
+        networks < 1
+        or holdout < 0
+        or calibration < 0
+        or rounds < 2
+        or runs < 1
+        or limit_s <= 0
+        or (budget_s is not None and not budget_s > 0)
+    ):
         raise ArgumentError(
-            f"networks={networks}, holdout={holdout}, rounds={rounds}, runs={runs}, limit_s={limit_s}, budget_s={budget_s} is no campaign",
-            "networks >= 1, holdout >= 0, rounds >= 2 (they show the noise), runs >= 1, limit_s and budget_s above 0",
+            f"networks={networks}, holdout={holdout}, calibration={calibration}, rounds={rounds}, runs={runs}, limit_s={limit_s}, "
+            f"budget_s={budget_s} is no campaign",
+            "networks >= 1, holdout >= 0, calibration >= 0, rounds >= 2 (they show the noise), runs >= 1, limit_s and budget_s above 0",
         )
     index = SiteIndex.of(space)
-    plan = plan or make_plan(index, networks, holdout, seed)
+    plan = plan or make_plan(index, networks, holdout, seed, calibration)
     store = CampaignFolder(Path(folder))
     with store.lock():
         record = store.start(
@@ -82,6 +93,7 @@ def profile(
                 target=device.target,
                 profiled=tuple(map(tuple, plan.profiled.tolist())),
                 holdout=tuple(map(tuple, plan.holdout.tolist())),
+                calibration=tuple(map(tuple, plan.calibration.tolist())),
                 runs=runs,
                 affinity=affinity,
                 command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,14 @@ _RESTARTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Networks to profile kernel by kernel, and held-out networks that are only timed end to end: int64[N, G] each."""
+    """Networks to profile kernel by kernel, and two kinds that are only timed end to end: int64[N, G] each.
+
+    ``holdout`` are the truth that predictors are judged by, ``calibration`` those that their intervals are calibrated on.
+    """
 
     profiled: GenomeArray
     holdout: GenomeArray
+    calibration: GenomeArray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
 
     def coverage(self, index: SiteIndex) -> GenomeArray:
         """In how many profiled networks each distinct layer of the space stands: int64[V]."""
@@ -30,8 +34,8 @@ class Plan:
         return counts
 
 
-def make_plan(index: SiteIndex, networks: int, holdout: int = 0, seed: int = 0) -> Plan:
-    """Choose ``networks`` genomes that cover the space's layers, and ``holdout`` others at random.
+def make_plan(index: SiteIndex, networks: int, holdout: int = 0, seed: int = 0, calibration: int = 0) -> Plan:
+    """Choose ``networks`` genomes that cover the space's layers, and ``holdout`` and ``calibration`` others at random.
 
     Greedy: each network is the best of a few coordinate ascents over its genes, where a layer is worth less each time
     it is already covered. Deterministic for a seed.
@@ -50,7 +54,8 @@ def make_plan(index: SiteIndex, networks: int, holdout: int = 0, seed: int = 0) 
     profiled = np.array(chosen, dtype=np.int64).reshape(len(chosen), len(index.genes))
     fill = sample(index, networks - len(profiled), rng, exclude=profiled)
     profiled = np.concatenate([profiled, fill])
-    return Plan(profiled, sample(index, holdout, rng, exclude=profiled))
+    others = sample(index, holdout + calibration, rng, exclude=profiled)
+    return Plan(profiled, others[:holdout], others[holdout:])
 
 
 def _best_addition(index: SiteIndex, covered: npt.NDArray[np.int64], rng: np.random.Generator) -> GenomeArray:

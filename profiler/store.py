@@ -47,15 +47,22 @@ class CampaignRecord:
     affinity: tuple[int, ...]
     command: str
     started_utc: str
+    calibration: tuple[tuple[int, ...], ...] = ()
 
     @property
     def genomes(self) -> tuple[tuple[int, ...], ...]:
-        """Profiled networks first, then the held-out ones; their position is the network's number."""
-        return self.profiled + self.holdout
+        """Profiled networks first, then the held-out ones and those for calibration; their position is the network's number."""
+        return self.profiled + self.holdout + self.calibration
+
+    def role(self, number: int) -> str:
+        """What the network of this number was measured for: one of :data:`~layerclock.datasets.schema.ROLES`."""
+        known = number - len(self.profiled)
+        return "profiled" if known < 0 else "holdout" if known < len(self.holdout) else "calibration"
 
     def loading_order(self) -> list[int]:
-        """The networks' numbers, the held-out ones spread evenly between the profiled ones."""
-        place = [(position + 0.5) / len(role) for role in (self.profiled, self.holdout) for position in range(len(role))]
+        """The networks' numbers, those of each role spread evenly between the others."""
+        roles = (self.profiled, self.holdout, self.calibration)
+        place = [(position + 0.5) / len(role) for role in roles for position in range(len(role))]
         return sorted(range(len(place)), key=place.__getitem__)
 
 
@@ -99,7 +106,7 @@ class CampaignFolder:
             return record
         present = self.record()
         before = len(present.profiled)
-        if not present.holdout and len(record.profiled) > before and record.profiled[:before] == present.profiled:
+        if not (present.holdout or present.calibration) and len(record.profiled) > before and record.profiled[:before] == present.profiled:
             longer = replace(present, profiled=record.profiled)
         else:
             longer = present
@@ -145,8 +152,8 @@ class CampaignFolder:
             if fields.pop("format") != _FORMAT:
                 raise CampaignError(f"{file} has a format that this version does not know", "use the version that wrote it")
             fields["target"] = Target.from_json(json.dumps(fields["target"]))
-            for name in ("profiled", "holdout"):
-                fields[name] = tuple(tuple(map(int, genome)) for genome in fields[name])
+            for name in ("profiled", "holdout", "calibration"):
+                fields[name] = tuple(tuple(map(int, genome)) for genome in fields.get(name, ()))
             fields["affinity"] = tuple(map(int, fields["affinity"]))
             return CampaignRecord(**fields)
         except FileNotFoundError as error:
@@ -234,7 +241,7 @@ class CampaignFolder:
             yield measurement
 
 
-_IDENTITY: Sequence[str] = ("space", "space_digest", "profiled", "holdout", "runs", "affinity")
+_IDENTITY: Sequence[str] = ("space", "space_digest", "profiled", "holdout", "calibration", "runs", "affinity")
 
 _PART_KEY = b"measurement"
 _NUMBERS = pa.list_(pa.float64())

@@ -143,7 +143,7 @@ def _network_row(
     uncounted = any("uncounted" in dict(index.vocabulary[layer].attributes) for layer in here[here >= 0])
     row: dict[str, Any] = {
         "level": "network",
-        "role": "profiled" if number < len(record.profiled) else "holdout",
+        "role": record.role(number),
         "key": " ".join(map(str, record.genomes[number])),
         "op": record.space,
         "attributes": json.dumps(index.decode(genome[0]), sort_keys=True),

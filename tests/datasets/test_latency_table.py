@@ -159,7 +159,11 @@ def test_a_damaged_footer_is_refused(file: Path, edit: Callable[[dict[str, Any]]
 def test_rows_that_are_no_measurements_are_refused(fake_table: LatencyTable) -> None:
     with pytest.raises(TableError, match="the rows do not have the columns of schema 1: macs"):
         replace(fake_table, rows=fake_table.rows.drop_columns(["macs"]))
-    for column, allowed in (("status", "steady, noisy, failed"), ("level", "layer, kernel, network"), ("role", "profiled, holdout")):
+    for column, allowed in (
+        ("status", "steady, noisy, failed"),
+        ("level", "layer, kernel, network"),
+        ("role", "profiled, calibration, holdout"),
+    ):
         position = fake_table.rows.schema.get_field_index(column)
         strange = pa.array(["strange"] * len(fake_table), pa.string())
         with pytest.raises(TableError, match=rf"column '{column}' holds 'strange' \(allowed: {allowed}\)"):

@@ -81,6 +81,29 @@ def test_the_interval_is_calibrated_on_the_networks_of_the_fit(predictor: OnnxPr
     assert predictor.card.interval_half_width < 0.01
 
 
+@pytest.mark.parametrize("kind", ["layerwise", "endtoend:model=ridge"])
+def test_networks_for_calibration_set_the_interval_and_nothing_else(fake_table: LatencyTable, kind: str) -> None:
+    rows = fake_table.rows.to_pylist()
+    networks = [row for row in rows if row["level"] == "network"]
+    for row in networks[10:]:
+        row["role"] = "calibration"
+    as_it_is = replace(fake_table, rows=pa.Table.from_pylist(rows, schema=SCHEMA))
+    for row in networks[10:]:
+        row["latency_us"] *= 1.5
+    slower = replace(fake_table, rows=pa.Table.from_pylist(rows, schema=SCHEMA))
+    for row in networks[12:]:
+        row["role"] = "holdout"
+    too_few = replace(fake_table, rows=pa.Table.from_pylist(rows, schema=SCHEMA))
+    one, two, three = (fit(table, kind=kind) for table in (as_it_is, slower, too_few))
+    genomes = as_it_is.networks("calibration").genomes
+    assert len(genomes) == 12
+    assert np.array_equal(one.predict(genomes).latency_ms, two.predict(genomes).latency_ms)
+    residuals = slower.networks("calibration").latency_ms / two.predict(genomes).latency_ms - 1
+    assert two.card.interval_half_width == pytest.approx(float(np.sort(np.abs(residuals))[-1]), rel=1e-4)
+    assert one.card.interval_half_width < 0.5 * two.card.interval_half_width
+    assert three.card.interval_half_width < 0.5 * two.card.interval_half_width, "two say nothing: the profiled ones' residuals stand in"
+
+
 def test_held_out_networks_are_never_looked_at(predictor: OnnxPredictor, fake_table: LatencyTable) -> None:
     rows = fake_table.rows.to_pylist()
     for row in rows:

@@ -49,6 +49,12 @@ def test_networks_are_distinct_canonical_and_held_out_ones_are_never_profiled(pl
         assert np.array_equal(ofa.canonical(genomes), genomes)
 
 
+def test_networks_for_calibration_are_others_than_all(ofa: SiteIndex) -> None:
+    plan = make_plan(ofa, networks=12, holdout=20, seed=0, calibration=15)
+    assert [len(part) for part in (plan.profiled, plan.holdout, plan.calibration)] == [12, 20, 15]
+    assert len({genome.tobytes() for part in (plan.profiled, plan.holdout, plan.calibration) for genome in part}) == 47
+
+
 def test_a_plan_depends_on_its_seed_alone(plan: Plan, ofa: SiteIndex) -> None:
     again, other = (make_plan(ofa, networks=12, holdout=20, seed=seed) for seed in (0, 1))
     assert np.array_equal(plan.profiled, again.profiled)

@@ -131,6 +131,15 @@ def test_a_folder_tells_what_is_done_and_what_it_took(folder: CampaignFolder) ->
     assert done.spent_s == 6.5  # how old each sitting became
 
 
+def test_each_network_has_the_role_that_it_was_planned_for(tmp_path: Path) -> None:
+    record = replace(RECORD, profiled=((0, 0), (0, 1)), holdout=((1, 0),), calibration=((1, 1), (0, 2)))
+    assert [record.role(number) for number in range(5)] == ["profiled", "profiled", "holdout", "calibration", "calibration"]
+    folder = CampaignFolder(tmp_path / "campaign")
+    folder.start(record)
+    assert folder.record() == record
+    assert sorted(record.loading_order()) == list(range(5))
+
+
 def test_held_out_networks_are_loaded_between_the_profiled_ones() -> None:
     record = replace(RECORD, profiled=tuple((n,) for n in range(6)), holdout=tuple((n,) for n in range(6, 8)))
     order = record.loading_order()

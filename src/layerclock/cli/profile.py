@@ -35,6 +35,7 @@ if TYPE_CHECKING:
               help="Folder of the campaign; for a model, runs/<its name> unless told otherwise.")  # fmt: skip
 @click.option("--networks", default=40, show_default=True, help="Sub-networks to profile kernel by kernel.")
 @click.option("--holdout", default=10, show_default=True, help="Further sub-networks, timed end to end only: the truth for `evaluate`.")
+@click.option("--calibration", default=20, show_default=True, help="As many again, on which predictors' intervals are calibrated.")
 @click.option("--budget", "budget_s", type=Duration(), help="Measure until every layer is steady or this time is spent: 90s, 10m, 1h.")
 @click.option("--rounds", type=click.IntRange(min=2), help="Rounds over all networks, without a budget.  [default: 8]")
 @click.option("--runs", type=click.IntRange(min=1), help="Undisturbed runs of each network in a round.  [default: 8; models: 10]")
@@ -56,9 +57,9 @@ if TYPE_CHECKING:
 @quiet_option
 def command(
     models: tuple[Path, ...], device_name: str, space_name: str | None, composites: bool, folder: Path | None, networks: int, holdout: int,
-    budget_s: float | None, rounds: int | None, runs: int | None, threads: int, batch: int, precision: str, options: tuple[str, ...],
-    shapes: tuple[tuple[str, tuple[int, ...]], ...], depth: int, limit_s: float, affinity: tuple[int, ...], retry_failed: bool,
-    seed: int, max_noise: float, as_json: bool, quiet: bool,
+    calibration: int, budget_s: float | None, rounds: int | None, runs: int | None, threads: int, batch: int, precision: str,
+    options: tuple[str, ...], shapes: tuple[tuple[str, tuple[int, ...]], ...], depth: int, limit_s: float, affinity: tuple[int, ...],
+    retry_failed: bool, seed: int, max_noise: float, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Measure sub-networks of a space, given ONNX models, or composite networks into a latency table.
 
@@ -86,9 +87,9 @@ def command(
             from layerclock.profiler.campaign import profile  # after the names are known to be right
 
             table = profile(
-                device, space, folder, networks=networks, holdout=holdout, rounds=rounds or 8, runs=runs or 8, budget_s=budget_s, seed=seed,
-                plan=_announced(space, networks, holdout, seed, quiet), limit_s=limit_s, affinity=affinity, retry_failed=retry_failed,
-                progress=tell,
+                device, space, folder, networks=networks, holdout=holdout, calibration=calibration, rounds=rounds or 8, runs=runs or 8,
+                budget_s=budget_s, seed=seed, plan=_announced(space, networks, holdout, calibration, seed, quiet), limit_s=limit_s,
+                affinity=affinity, retry_failed=retry_failed, progress=tell,
             )  # fmt: skip
         elif composites:
             table = _profile_composites(device, folder, budget_s or 900.0, runs or 6, seed, limit_s, affinity, retry_failed, tell)
@@ -130,8 +131,8 @@ def _profile_composites(
 
 
 # Options that say nothing about given models, or about composites.
-_NOT_FOR_MODELS = ("networks", "holdout", "seed")
-_NOT_FOR_COMPOSITES = ("networks", "holdout", "rounds", "shapes", "depth")
+_NOT_FOR_MODELS = ("networks", "holdout", "calibration", "seed")
+_NOT_FOR_COMPOSITES = ("networks", "holdout", "calibration", "rounds", "shapes", "depth")
 
 
 def _refuse(names: tuple[str, ...], what: str) -> None:
@@ -142,18 +143,19 @@ def _refuse(names: tuple[str, ...], what: str) -> None:
             raise click.UsageError(f"--{name.removesuffix('s') if name == 'shapes' else name} says nothing about {what}")
 
 
-def _announced(space: SearchSpace, networks: int, holdout: int, seed: int, quiet: bool) -> Plan | None:
+def _announced(space: SearchSpace, networks: int, holdout: int, calibration: int, seed: int, quiet: bool) -> Plan | None:
     """The plan, told before it is carried out; None for numbers that make no plan, which the campaign refuses."""
     from layerclock.profiler.plan import make_plan
 
-    if networks < 1 or holdout < 0:
+    if networks < 1 or holdout < 0 or calibration < 0:
         return None
     index = SiteIndex.of(space)
-    plan = make_plan(index, networks, holdout, seed)
+    plan = make_plan(index, networks, holdout, seed, calibration)
     counts = plan.coverage(index)
     if not quiet:
         click.echo(
-            f"plan: {len(plan.profiled)} networks to profile, {len(plan.holdout)} held out; of {len(counts)} distinct layers "
+            f"plan: {len(plan.profiled)} networks to profile, {len(plan.holdout)} held out, {len(plan.calibration)} for intervals; of "
+            f"{len(counts)} distinct layers "
             f"{int((counts > 0).sum())} are covered, each at least {int(counts.min())} times",
             err=True,
         )
