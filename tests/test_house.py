@@ -53,6 +53,7 @@ HOMES = {
     "pandas": (),
     "sklearn": (
         "predictors/regressors.py",
+        "predictors/transfer/samplers.py",
         "predictors/trees.py",
         "search/light_predictors.py",
         "search/warm_start.py",
@@ -61,6 +62,8 @@ HOMES = {
     "skl2onnx": ("predictors/graph.py",),
     "threadpoolctl": (
         "predictors/regressors.py",
+        "predictors/transfer/samplers.py",
+        "predictors/transfer/variance.py",
         "predictors/trees.py",
         "search/gaussian.py",
         "search/inner.py",
