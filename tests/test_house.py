@@ -53,6 +53,7 @@ HOMES = {
     "pandas": (),
     "sklearn": (
         "predictors/regressors.py",
+        "predictors/transfer/baselines.py",
         "predictors/transfer/samplers.py",
         "predictors/trees.py",
         "search/light_predictors.py",
@@ -62,6 +63,7 @@ HOMES = {
     "skl2onnx": ("predictors/graph.py",),
     "threadpoolctl": (
         "predictors/regressors.py",
+        "predictors/transfer/baselines.py",
         "predictors/transfer/samplers.py",
         "predictors/transfer/variance.py",
         "predictors/trees.py",
@@ -69,7 +71,14 @@ HOMES = {
         "search/inner.py",
         "search/light_predictors.py",
     ),
-    "scipy": ("predictors/evaluate.py", "predictors/kernelwise.py", "search/gaussian.py", "search/supernet/evaluator.py"),
+    "scipy": (
+        "predictors/evaluate.py",
+        "predictors/kernelwise.py",
+        "predictors/transfer/baselines.py",
+        "predictors/transfer/partition.py",
+        "search/gaussian.py",
+        "search/supernet/evaluator.py",
+    ),
     "pymoo": ("search/algorithms/nsga2.py", "search/plugs.py", "search/ranking.py"),
     "moocore": ("search/ranking.py",),
     "PIL": ("search/supernet/image_folder.py",),
