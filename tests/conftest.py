@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from layerclock.datasets.table import LatencyTable
     from layerclock.interfaces import ModelFile, SearchSpace
+    from layerclock.predictors.transfer.problem import Sources
+    from layerclock.space import GenomeArray
 
 # Read when torch is first imported: its threads make an export several times slower on a machine with other work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -33,6 +35,38 @@ def data_folder() -> Path:
     if not folder:
         pytest.skip("LAYERCLOCK_DATA names no folder: its dynast/*.csv are DyNAS-T's search runs, https://github.com/IntelLabs/DyNAS-T")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def nb201(data_folder: Path) -> Sources:
+    """The 15,625 cells of NAS-Bench-201 on 34 devices, from HW-NAS-Bench and LatBench."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    codes = pq.read_table(data_folder / "nb201_archs.parquet", columns=[f"op{edge}" for edge in range(6)])
+    return _latencies(np.stack([column.to_numpy() for column in codes], axis=1), data_folder / "nb201_latency.parquet")
+
+
+@pytest.fixture(scope="session")
+def fbnet(data_folder: Path) -> Sources:
+    """5,000 networks of ``fbnet:layout=cifar,resolution=32,classes=100`` on 27 devices, from HW-NAS-Bench."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    path = data_folder / "fbnet_latency.parquet"
+    return _latencies(np.array(pq.read_table(path, columns=["arch"])["arch"].to_pylist()), path)
+
+
+def _latencies(genomes: GenomeArray, path: Path) -> Sources:
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    from layerclock.predictors.transfer.problem import Sources
+
+    table = pq.read_table(path)
+    devices = [name for name in table.column_names if name not in ("arch_index", "arch_str", "arch")]
+    latency_ms = np.stack([table[name].to_numpy().astype(np.float64) for name in devices], axis=1)
+    return Sources(genomes.astype(np.int64), latency_ms, tuple(devices))
 
 
 @pytest.fixture(scope="session", autouse=True)

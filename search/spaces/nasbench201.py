@@ -122,6 +122,11 @@ class NasBench201Space:
         return tuple(Gene(f"edge{start}{end}", OPERATIONS) for start, end in EDGES)
 
     @property
+    def cell_edges(self) -> tuple[tuple[int, int], ...]:
+        """The nodes that each gene's edge joins: :data:`EDGES`."""
+        return EDGES
+
+    @property
     def stage_channels(self) -> tuple[int, int, int]:
         """Channels of the cells of the three stages."""
         return self.channels, 2 * self.channels, 4 * self.channels
