@@ -50,6 +50,7 @@ class Stand:
         object.__setattr__(self, "_make", make)
 
     def __call__(self, *arguments: object) -> object:
+        """What the stand-in makes of the stream's arguments."""
         made: object = self._make(*arguments)
         return made
 

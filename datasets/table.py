@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from layerclock.atomic import write_atomically
+from layerclock.datasets.json_rows import json_rows
 from layerclock.datasets.schema import FOOTER_KEY, LEVELS, ROLES, SCHEMA, SCHEMA_VERSION, STATUSES
 from layerclock.errors import TableError, TargetMismatchError
 from layerclock.target import Target
@@ -117,8 +118,8 @@ class LatencyTable:
         digest = hashlib.sha256()
         for text in sorted(target.to_json() for target in self.targets.values()):
             digest.update(text.encode())
-        for row in self.rows.to_pylist():
-            digest.update(json.dumps(row, sort_keys=True).encode())
+        for text in json_rows(self.rows):
+            digest.update(text.encode())
         return digest.hexdigest()
 
     def level(self, level: str) -> pa.Table:
@@ -137,8 +138,9 @@ class LatencyTable:
         return {key: latency for key, latency in found if latency is not None}
 
     def networks(self, role: str = "profiled") -> NetworkTimes:
-        """End-to-end times of the networks of one role; failed ones are left out."""
+        """End-to-end times of the networks of one role; failed ones are left out, and those of no space, which have no genome."""
         rows = self.level("network")
+        rows = rows.filter(pc.is_valid(rows["genome"]))
         genes = len(rows["genome"][0].as_py()) if rows.num_rows else 0
         rows = rows.filter(pc.and_(pc.equal(rows["role"], role), pc.is_valid(rows["latency_us"])))
         genomes = np.array(rows["genome"].to_pylist(), dtype=np.int64)
