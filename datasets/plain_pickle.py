@@ -45,14 +45,14 @@ class Stand:
     """
 
     __slots__ = ("_make",)
+    _make: Callable[..., object]
 
     def __init__(self, make: Callable[..., object]) -> None:
         object.__setattr__(self, "_make", make)
 
     def __call__(self, *arguments: object) -> object:
         """What the stand-in makes of the stream's arguments."""
-        made: object = self._make(*arguments)
-        return made
+        return self._make(*arguments)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise pickle.UnpicklingError(f"it sets {name}, which no list of numbers needs")
@@ -124,9 +124,22 @@ def _reconstruct(*_: object) -> PlainArray:
 
 def _encode(text: str, encoding: str) -> bytes:
     """How protocols before 3 write bytes."""
-    if encoding != "latin1":
+    if encoding not in ("latin1", "latin-1"):
         refuse(f"it encodes as {encoding!r}", "list of numbers")
     return text.encode("latin1")
+
+
+def _bytes() -> bytes:
+    """No bytes at all; from a number Python would make as many."""
+    return b""
+
+
+def _bytearray(content: object = b"", *encoding: str) -> bytearray:
+    if isinstance(content, str):
+        return bytearray(_encode(content, *encoding))
+    if not isinstance(content, bytes):
+        refuse(f"it makes bytes of a {type(content).__name__}", "list of numbers")
+    return bytearray(content)
 
 
 _NUMPY: dict[str, object] = {
@@ -140,9 +153,16 @@ _NUMPY: dict[str, object] = {
 }
 PLAIN: Mapping[str, object] = {
     "collections.OrderedDict": OrderedDict,
-    "builtins.set": Stand(set),
-    "builtins.frozenset": Stand(frozenset),
-    "builtins.bytearray": Stand(bytearray),
+    **{
+        f"{module}.{name}": stand
+        for module in ("builtins", "__builtin__")  # as Python 2 called it, and protocols before 3 still do
+        for name, stand in (
+            ("set", Stand(set)),
+            ("frozenset", Stand(frozenset)),
+            ("bytes", Stand(_bytes)),
+            ("bytearray", Stand(_bytearray)),
+        )
+    },
     "_codecs.encode": Stand(_encode),
     "numpy.ndarray": "numpy.ndarray",
     "numpy.dtype": Stand(_Dtype),

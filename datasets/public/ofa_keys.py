@@ -20,23 +20,25 @@ if TYPE_CHECKING:
     from layerclock.interfaces import SearchSpace
     from layerclock.network import Layer
 
-__all__ = ["FAMILY", "ofa_keys", "ofa_layers", "ofa_space"]
+__all__ = ["FAMILY", "entries_of", "ofa_space"]
 
 FAMILY = "ofa-mobilenetv3"
 # The widths at which once-for-all published super-networks.
 _WIDTHS = (1.0, 1.2)
 
 
-def ofa_layers(space: SearchSpace) -> dict[str, Layer]:
+def entries_of(space: SearchSpace) -> dict[str, tuple[str, ...]]:
+    """Keys of once-for-all's entries for each layer of the space, by its key in our tables."""
+    layers = _layers(space)
+    stem = space.sites[0].layers[0]
+    return {key: _NAMES[layer.op](layer, layer != stem) for key, layer in layers.items()}
+
+
+def _layers(space: SearchSpace) -> dict[str, Layer]:
     """The space's layers by their keys in our tables. Raises :class:`TableError` if the space is not once-for-all's MobileNetV3."""
     if space.name.partition(":")[0] != FAMILY:
         raise TableError(f"once-for-all has no name for the layers of {space.name}", f"only those of {FAMILY} can be written")
     return {layer.key: layer for layer in SiteIndex.of(space).vocabulary}
-
-
-def ofa_keys(layer: Layer, *, last: bool) -> tuple[str, ...]:
-    """Keys of the entries that make up a layer of MobileNetV3; ``last``: a convolution behind the blocks, not the first one."""
-    return _NAMES[layer.op](layer, last)
 
 
 def _name(kind: str, layer: Layer) -> str:
@@ -48,6 +50,7 @@ def _shape(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, (*sides, channels)))
 
 
+# Keys of the entries that make up a layer; ``last`` marks a convolution that is not the first one.
 def _convolution(layer: Layer, last: bool) -> tuple[str, ...]:
     return (_name("Conv_1" if last else "Conv", layer),)
 
@@ -80,7 +83,7 @@ def ofa_space(keys: Collection[str], given: str = "") -> SearchSpace:
     """
     if given:
         space = load_space(given)
-        ofa_layers(space)
+        _layers(space)
         return space
     first = next((found for key in keys if (found := re.fullmatch(r"Conv-input:(\d+)x\1x(\d+)-output:.*", key))), None)
     classes = next((found for key in keys if (found := re.fullmatch(r"Logits-input:1x1x\d+-output:(\d+)", key))), None)
@@ -88,13 +91,6 @@ def ofa_space(keys: Collection[str], given: str = "") -> SearchSpace:
         raise TableError("the table has no entry for a first convolution or a classifier", "name the space with --space")
     for width in _WIDTHS:
         space = load_space(f"{FAMILY}:width={width},resolution={first[1]},in_channels={first[2]},classes={classes[1]}")
-        if set(keys) <= {key for layer in entries_of(space).values() for key in layer}:
+        if set(keys) <= {key for names in entries_of(space).values() for key in names}:
             return space
     raise TableError(f"the entries are not those of {FAMILY} at width 1 or 1.2 and {first[1]} pixels", "name the space with --space")
-
-
-def entries_of(space: SearchSpace) -> dict[str, tuple[str, ...]]:
-    """Keys of once-for-all's entries for each layer of the space, by its key in our tables."""
-    layers = ofa_layers(space)
-    stem = space.sites[0].layers[0]
-    return {key: ofa_keys(layer, last=layer != stem) for key, layer in layers.items()}

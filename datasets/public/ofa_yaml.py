@@ -46,6 +46,8 @@ def read_ofa_yaml(path: Path, space: str = "", device: str = "") -> LatencyTable
     for key, names in entries_of(known).items():
         if all(name in entries for name in names):
             layers[key] = _published({name: entries[name] for name in names})
+            if layers[key].mean_us <= 0:
+                raise TableError(f"{path}: {names[-1]} takes no time", "leave out what was not measured")
             used |= set(names)
     foreign = sorted(set(entries) - used)
     if foreign:
@@ -57,17 +59,17 @@ def read_ofa_yaml(path: Path, space: str = "", device: str = "") -> LatencyTable
 
 def _read(path: Path) -> dict[str, Entry]:
     try:
-        held = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+        held = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TableError(f"cannot read {path}: {error.strerror or error}", "give a lookup table of once-for-all") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (RecursionError, ValueError, yaml.YAMLError) as error:
         raise TableError(f"{path} is no YAML: {str(error).splitlines()[0]}", "it may be truncated: copy it again") from error
     if not isinstance(held, dict) or not held:
         raise TableError(f"{path} holds no entries", "give a lookup table of once-for-all")
     for key, entry in held.items():
-        mean = entry.get("mean") if isinstance(entry, dict) else None
-        if not isinstance(key, str) or type(mean) not in (int, float) or not 0 <= mean < math.inf:
-            raise TableError(f"{path}: the entry {key!r} has no mean time in ms", "it may be truncated: copy it again")
+        sound = isinstance(entry, dict) and all(type(value) in (int, float) and math.isfinite(value) for value in entry.values())
+        if not isinstance(key, str) or not sound or entry.get("mean", -1) < 0:
+            raise TableError(f"{path}: the entry {key!r} has no mean time in ms, or other values", "it may be truncated: copy it again")
     return held
 
 
