@@ -52,6 +52,11 @@ class NetworkTimes:
     def __len__(self) -> int:
         return len(self.latency_ms)
 
+    @property
+    def mean_noise(self) -> float:
+        """Mean of the noise floors, NaN where none is known: after a single round, or in what others published."""
+        return _mean_known(self.noise_floor)
+
 
 @dataclass(frozen=True)
 class LatencyTable:
@@ -151,8 +156,7 @@ class LatencyTable:
     @property
     def noise_floor(self) -> float:
         """Mean relative noise of the end-to-end times, NaN after a single round: no predictor can show a smaller mean error."""
-        floors = np.concatenate([self.networks(role).noise_floor for role in ROLES])
-        return float(np.nanmean(floors)) if np.isfinite(floors).any() else float("nan")
+        return _mean_known(np.concatenate([self.networks(role).noise_floor for role in ROLES]))
 
     def write(self, path: Path | str) -> None:
         """Write one Parquet file, whole or not at all. Raises :class:`~layerclock.errors.OutputError`."""
@@ -212,6 +216,10 @@ def read_table(path: Path | str) -> LatencyTable:
     if table.content_hash != written_hash:
         raise TableError(f"{file} was changed after it was written: its content hash differs", "use the original file")
     return table
+
+
+def _mean_known(values: npt.NDArray[np.float64]) -> float:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
 def _targets(written: Iterable[Mapping[str, Any]]) -> dict[str, Target]:

@@ -67,7 +67,7 @@ def fit_layerwise(table: LatencyTable, space: SearchSpace) -> OnnxPredictor:
         )
     residuals = residuals[telling] / (1 - leverage[telling])
     overhead_ms, scale = map(float, coefficients)
-    half_width = conformal_half_width(residuals, float(np.nanmean(networks.noise_floor)))
+    half_width = conformal_half_width(residuals, networks.mean_noise)
     parameters = {"overhead_ms": overhead_ms, "scale": scale}
     if not measured.all():
         parameters |= {"missing_layers": float((~measured).sum()), "missing_error": missing_error}

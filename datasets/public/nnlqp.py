@@ -35,7 +35,7 @@ PLATFORMS = {
     23: "mul270-neuware-int8",
 }
 _PRECISIONS = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
-_STAGES = {"train": False, "test": True}
+_STAGES = {"": False, "train": False, "test": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def _line(path: Path, number: int, text: str) -> _Line:
     words = text.split()
     try:
         graph, file, batch, latency, family, platform, *stage = words
-        held_out = _STAGES[stage[0]] if stage else False
+        held_out = _STAGES[" ".join(stage)]
         return _Line(int(graph), file, int(batch), float(latency), family, int(platform), held_out)
     except (KeyError, ValueError) as error:
         raise TableError(

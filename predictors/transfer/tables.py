@@ -32,8 +32,8 @@ class _HasLiveOperations(Protocol):
 def sources_of(tables: Sequence[LatencyTable], space: SearchSpace) -> Sources:
     """The measured networks of ``tables``, profiled and held out, each table's one target a column.
 
-    Genomes are canonical, and without what the space knows to be dead (``live_operations``, where it has that method); a network that
-    occurs several times in a table has the median of its latencies. A device is called by its name, or where two share it by its target's id.
+    Genomes are canonical, and without what the space knows to be dead (``live_operations``, where it has that method). A network that
+    occurs several times in a table has the median of its latencies. A device is called by its name; where two share it, by the target's id.
     Raises :class:`TableError` if there is no table, one is of another space or has no networks, and :class:`TargetMismatchError` if one
     holds several targets or two have the same.
     """
