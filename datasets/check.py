@@ -75,8 +75,9 @@ def _possible(table: LatencyTable, layers: Sequence[Row], networks: Sequence[Row
     names = ("min_us", "p10_us", "p25_us", "p50_us", "p75_us", "p90_us")
     wrong = []
     for row in _measured([*layers, *networks]):
-        quantiles = [row[name] for name in names]
-        inside = row["interval_low_us"] <= row["latency_us"] <= row["interval_high_us"]
+        # What was published by others has neither quantiles nor an interval.
+        quantiles = [row[name] for name in names if row[name] is not None]
+        inside = row["interval_low_us"] is None or row["interval_low_us"] <= row["latency_us"] <= row["interval_high_us"]
         if row["latency_us"] <= 0 or not inside or any(low > high for low, high in pairwise(quantiles)):
             wrong.append(row["key"])
     return Finding("every time is possible", not wrong, f"{len(wrong)} are not" + (f"; the first: {wrong[0]}" if wrong else ""),
@@ -85,14 +86,14 @@ def _possible(table: LatencyTable, layers: Sequence[Row], networks: Sequence[Row
 
 def _samples(table: LatencyTable, layers: Sequence[Row], networks: Sequence[Row]) -> Finding:
     del table
-    few = [row["key"] for row in _measured([*layers, *networks]) if row["n_undisturbed"] < 8]
-    return Finding("every row rests on at least 8 undisturbed samples", not few, f"{len(few)} rest on fewer",
+    few = [row["key"] for row in _measured([*layers, *networks]) if (row["n_undisturbed"] or 0) < 8]
+    return Finding("every row rests on at least 8 undisturbed samples", not few, f"{len(few)} rest on fewer, or do not tell",
                    "stop other work, measure more rounds, or give --budget", serious=len(few) > len(layers) // 10)  # fmt: skip
 
 
 def _intervals(table: LatencyTable, layers: Sequence[Row], _: Sequence[Row]) -> Finding:
     del table
-    times = np.array([max(row["latency_us"], 0.0) * row["n_networks"] for row in _measured(layers)])
+    times = np.array([max(row["latency_us"], 0.0) * (row["n_networks"] or 1) for row in _measured(layers)])
     noisy = np.array([row["status"] != "steady" for row in _measured(layers)])
     share = float(times[noisy].sum() / times.sum()) if times.sum() > 0 else 1.0
     return Finding("layers whose interval is wide take little of the time", share <= _MOST_NOISY_TIME, f"{share:.0%} of the time",

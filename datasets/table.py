@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from layerclock.atomic import write_atomically
+from layerclock.datasets.json_rows import json_rows
 from layerclock.datasets.schema import FOOTER_KEY, LEVELS, ROLES, SCHEMA, SCHEMA_VERSION, STATUSES
 from layerclock.errors import TableError, TargetMismatchError
 from layerclock.target import Target
@@ -50,6 +51,11 @@ class NetworkTimes:
 
     def __len__(self) -> int:
         return len(self.latency_ms)
+
+    @property
+    def mean_noise(self) -> float:
+        """Mean of the noise floors, NaN where none is known: after a single round, or in what others published."""
+        return _mean_known(self.noise_floor)
 
 
 @dataclass(frozen=True)
@@ -117,8 +123,8 @@ class LatencyTable:
         digest = hashlib.sha256()
         for text in sorted(target.to_json() for target in self.targets.values()):
             digest.update(text.encode())
-        for row in self.rows.to_pylist():
-            digest.update(json.dumps(row, sort_keys=True).encode())
+        for text in json_rows(self.rows):
+            digest.update(text.encode())
         return digest.hexdigest()
 
     def level(self, level: str) -> pa.Table:
@@ -137,8 +143,9 @@ class LatencyTable:
         return {key: latency for key, latency in found if latency is not None}
 
     def networks(self, role: str = "profiled") -> NetworkTimes:
-        """End-to-end times of the networks of one role; failed ones are left out."""
+        """End-to-end times of the networks of one role; failed ones are left out, and those of no space, which have no genome."""
         rows = self.level("network")
+        rows = rows.filter(pc.is_valid(rows["genome"]))
         genes = len(rows["genome"][0].as_py()) if rows.num_rows else 0
         rows = rows.filter(pc.and_(pc.equal(rows["role"], role), pc.is_valid(rows["latency_us"])))
         genomes = np.array(rows["genome"].to_pylist(), dtype=np.int64)
@@ -149,8 +156,7 @@ class LatencyTable:
     @property
     def noise_floor(self) -> float:
         """Mean relative noise of the end-to-end times, NaN after a single round: no predictor can show a smaller mean error."""
-        floors = np.concatenate([self.networks(role).noise_floor for role in ROLES])
-        return float(np.nanmean(floors)) if np.isfinite(floors).any() else float("nan")
+        return _mean_known(np.concatenate([self.networks(role).noise_floor for role in ROLES]))
 
     def write(self, path: Path | str) -> None:
         """Write one Parquet file, whole or not at all. Raises :class:`~layerclock.errors.OutputError`."""
@@ -210,6 +216,10 @@ def read_table(path: Path | str) -> LatencyTable:
     if table.content_hash != written_hash:
         raise TableError(f"{file} was changed after it was written: its content hash differs", "use the original file")
     return table
+
+
+def _mean_known(values: npt.NDArray[np.float64]) -> float:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
 def _targets(written: Iterable[Mapping[str, Any]]) -> dict[str, Target]:

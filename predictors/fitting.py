@@ -61,7 +61,7 @@ def conformal_quantile(scores: npt.NDArray[np.float64]) -> float:
 def conformal_half_width(relative_residuals: npt.NDArray[np.float64], noise_floor: float) -> float:
     """Half width of the interval, relative to the prediction, from leave-one-out residuals float64[N].
 
-    At least the noise floor, below which nothing was measured.
+    At least the noise floor, below which nothing was measured; where that is not known it is NaN, and bounds nothing.
     """
     return max(conformal_quantile(relative_residuals), noise_floor)
 
@@ -98,7 +98,7 @@ def make_card(
         target=table.target,
         interval_level=INTERVAL_LEVEL,
         interval_half_width=half_width,
-        noise_floor=float(np.nanmean(networks.noise_floor)),
+        noise_floor=networks.mean_noise,
         fitted_on_networks=len(networks),
         table_hash=table.content_hash,
         tool=f"layerclock {VERSION}",

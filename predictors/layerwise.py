@@ -68,7 +68,7 @@ def fit_layerwise(table: LatencyTable, space: SearchSpace) -> OnnxPredictor:
     residuals = residuals[telling] / (1 - leverage[telling])
     overhead_ms, scale = map(float, coefficients)
     half_width = calibrated_half_width(
-        table, lambda genomes: overhead_ms + scale * (index.counts(genomes) @ row_ms), residuals, float(np.nanmean(networks.noise_floor))
+        table, lambda genomes: overhead_ms + scale * (index.counts(genomes) @ row_ms), residuals, networks.mean_noise
     )
     parameters = {"overhead_ms": overhead_ms, "scale": scale}
     if not measured.all():

@@ -103,7 +103,7 @@ def profile(
         if export is None:
             from layerclock.devices.export import Exporter
 
-            export = Exporter(space, batch=device.target.batch)
+            export = Exporter(space, batch=device.options.batch)
         if retry_failed:
             store.forget_failures()
         limits = Limits(rounds=rounds, budget_s=budget_s, begin=begin)

@@ -88,7 +88,7 @@ def profile_files(
     files = [Path(path) for path in paths]
     if not files or len({file.stem for file in files}) < len(files):
         raise ArgumentError("the files must be at least one, each of another name", "rename those of equal names")
-    models = {file.stem: prepare_model(file, device.target.batch, shapes, depth) for file in files}
+    models = {file.stem: prepare_model(file, device.options.batch, shapes, depth) for file in files}
     space = FileSpace("onnx:" + ",".join(models), models)
     plan = Plan(np.arange(len(models))[:, None], np.zeros((0, 1), dtype=np.int64))
     table = profile(

@@ -51,6 +51,7 @@ HOMES = {
     ),
     "pyarrow": ("datasets/", "profiler/store.py", "search/accuracy/tables.py", "search/result_files.py"),
     "pandas": (),
+    "yaml": ("datasets/public/ofa_yaml.py",),
     "sklearn": (
         "predictors/regressors.py",
         "predictors/transfer/baselines.py",

@@ -43,6 +43,7 @@ _EXTRAS = {
     "skl2onnx": "fit",
     "sklearn": "fit",
     "torch": "export",
+    "yaml": "tables",
 }
 
 

@@ -20,15 +20,16 @@ class Target:
     """Device, runtime and settings under which latencies were measured.
 
     ``fingerprint`` identifies the hardware (CPU model, instruction sets, caches ...); ``options`` are the session
-    options that change speed. Two targets are the same exactly if every field is; ``id`` is a short hash of them all.
+    options that change speed. ``threads`` and ``batch`` are None where those who measured do not tell them. Two targets are the
+    same exactly if every field is; ``id`` is a short hash of them all.
     """
 
     device: str
     runtime: str
     runtime_version: str
     precision: str
-    threads: int
-    batch: int
+    threads: int | None
+    batch: int | None
     options: tuple[tuple[str, str], ...] = ()
     fingerprint: tuple[tuple[str, str], ...] = ()
 
@@ -65,7 +66,10 @@ class Target:
         return pairs
 
     def __str__(self) -> str:
-        return f"{self.device} ({self.runtime} {self.runtime_version}, {self.precision}, {self.threads} thread(s), batch {self.batch})"
+        threads = "threads not told" if self.threads is None else f"{self.threads} thread(s)"
+        batch = "batch not told" if self.batch is None else f"batch {self.batch}"
+        runtime = f"{self.runtime} {self.runtime_version}".rstrip()
+        return f"{self.device} ({runtime}, {self.precision}, {threads}, {batch})"
 
 
 def require_same_target(first: Target, others: Iterable[Target], what: str) -> None:

@@ -19,7 +19,7 @@ _VERBS = {
     "quickstart": ("quickstart", "The whole way on this machine: train, profile, fit, search, measure again."),
     "devices": ("devices", "List the devices that can be profiled here, and how to get the others."),
     "profile": ("profile", "Measure sub-networks of a space on a device into a latency table."),
-    "table": ("table", "Look into latency tables."),
+    "table": ("table", "Look into latency tables, bring in those of others, give them on."),
     "fit": ("fit", "Fit a latency predictor to a table."),
     "evaluate": ("evaluate", "Hold a predictor against measured networks that it never saw."),
     "predict": ("predict", "Predict the latency of networks."),

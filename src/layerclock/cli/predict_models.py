@@ -38,7 +38,7 @@ def predict_models(models: Sequence[Path], predictor_path: Path, shapes: Mapping
         click.echo(f"{absent}; the fusions that it was seen to make stand in for its compiler: expect larger errors", err=True)
     documents = []
     for path in models:
-        prepared = prepare_model(path, predictor.target.batch, shapes).file
+        prepared = prepare_model(path, predictor.target.batch or 1, shapes).file
         if device is None:
             kernels = fused_kernels(SourceGraph(prepared.path), predictor.card.fusions)
         else:
@@ -55,7 +55,7 @@ def predict_models(models: Sequence[Path], predictor_path: Path, shapes: Mapping
 
 def _runtime_of(target: Target) -> tuple[Device | None, str]:
     """The device that the predictor is for, to compile with; or None and why not."""
-    options = DeviceOptions(target.threads, target.batch, target.precision)
+    options = DeviceOptions(target.threads or 1, target.batch or 1, target.precision)
     try:
         usual = dict(open_device(target.device, options).target.options)
         extra = {name: value for name, value in target.options if usual.get(name) != value}

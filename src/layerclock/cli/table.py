@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from layerclock.cli import table_export, table_import
 from layerclock.cli.output import json_option, print_json, print_table
 from layerclock.errors import TooNoisyError
+
+if TYPE_CHECKING:
+    from layerclock.datasets.table import Provenance
 
 
 @click.group("table")
 def command() -> None:
-    """Look into latency tables."""
+    """Look into latency tables, bring in those of others, and give them on."""
+
+
+command.add_command(table_import.command)
+command.add_command(table_export.command)
 
 
 @command.command("show")
@@ -42,19 +52,19 @@ def show(path: Path, level: str, top: int, as_json: bool) -> None:
         return
     facts = [
         ("space", table.space),
-        ("noise floor", f"{table.noise_floor:.2%}"),
-        ("layer sum / end to end", f"{table.additivity['median']:.3f}"),
+        ("noise floor", _told(table.noise_floor, ".2%")),
+        ("layer sum / end to end", _told(table.additivity.get("median", float("nan")), ".3f")),
     ]
     facts += [("target", str(target)) for target in table.targets.values()]
     facts += [("processor", value) for target in table.targets.values() for name, value in target.fingerprint if name == "cpu"]
-    facts += [("measured", f"{table.provenance.started_utc} by {table.provenance.tool}"), ("hash", table.content_hash[:16])]
+    facts += [_origin(table.provenance), ("hash", table.content_hash[:16])]
     print_table(str(path), ("", ""), facts)
     click.echo()
     cells = [
         (
             f"{row['latency_us']:.1f}" if row["latency_us"] is not None else "-",
             _plus_minus(row),
-            str(row["n_networks"]),
+            "-" if row["n_networks"] is None else str(row["n_networks"]),
             row["status"],
             row["key"],
         )
@@ -96,7 +106,17 @@ def check(paths: tuple[Path, ...], as_json: bool) -> None:
         )
 
 
-def _plus_minus(row: dict[str, float]) -> str:
-    if row["latency_us"] is None or not row["latency_us"]:
+def _told(value: float, form: str) -> str:
+    return "not told" if math.isnan(value) else format(value, form)
+
+
+def _origin(provenance: Provenance) -> tuple[str, str]:
+    if provenance.started_utc:
+        return "measured", f"{provenance.started_utc} by {provenance.tool}"
+    return "published", f"{provenance.conditions.get('source', 'not told')} ({provenance.licence})"
+
+
+def _plus_minus(row: dict[str, float | None]) -> str:
+    if not row["latency_us"] or row["interval_low_us"] is None or row["interval_high_us"] is None:
         return "-"
     return f"{(row['interval_high_us'] - row['interval_low_us']) / 2 / row['latency_us']:.1%}"

@@ -1,0 +1,1 @@
+"""Latencies that others have published, as values and as latency tables: one file a format."""
