@@ -83,22 +83,18 @@ class GraphBuilder:
         self._constants |= {tensor.name: tensor for tensor in renamed.graph.initializer}
         return self.add("Reshape", [result, self.constant("flat", np.array([-1], dtype=np.int64))], "estimated")
 
-    def finish(self, latency: str, coverage: str, card: PredictorCard, uncovered_error: float = 0.0) -> OnnxPredictor:
+    def finish(
+        self, latency: str, coverage: str, card: PredictorCard, uncovered_error: float = 0.0, bounds: tuple[str, str] | None = None
+    ) -> OnnxPredictor:
         """The predictor whose latency and coverage are the tensors of these names, float32[N].
 
-        What is not covered adds to the interval: its share of the time, times ``uncovered_error``.
+        Its interval has the card's half width; what is not covered adds its share of the time, times ``uncovered_error``. Or ``bounds``
+        name the tensors of both ends.
         """
         self.add("Identity", [latency], "latency_ms")
         self.add("Identity", [coverage], "coverage")
-        half = self.constant("half_width", np.array(card.interval_half_width, dtype=np.float32))
-        one = self.constant("whole", np.array(1, dtype=np.float32))
-        if uncovered_error:
-            uncovered = self.add("Sub", [one, coverage], "uncovered")
-            added = self.add("Mul", [uncovered, self.constant("uncovered_error", np.array(uncovered_error, dtype=np.float32))], "added")
-            half = self.add("Add", [half, added], "half_widths")
-        nothing = self.constant("none", np.array(0, dtype=np.float32))
-        self.add("Mul", [latency, self.add("Max", [self.add("Sub", [one, half], "below"), nothing], "lower_factor")], "lower_ms")
-        self.add("Mul", [latency, self.add("Add", [one, half], "upper_factor")], "upper_ms")
+        for bound, name in zip(bounds or self._bounds(latency, coverage, card, uncovered_error), ("lower_ms", "upper_ms"), strict=True):
+            self.add("Identity", [bound], name)
         genomes = helper.make_tensor_value_info("genomes", TensorProto.INT64, ["networks", len(card.genes)])
         outputs = [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, ["networks"])
@@ -110,6 +106,17 @@ class GraphBuilder:
         helper.set_model_props(model, {METADATA_KEY: card.to_json()})
         onnx.checker.check_model(model, full_check=True)
         return OnnxPredictor(model.SerializeToString())
+
+    def _bounds(self, latency: str, coverage: str, card: PredictorCard, uncovered_error: float) -> tuple[str, str]:
+        half = self.constant("half_width", np.array(card.interval_half_width, dtype=np.float32))
+        one = self.constant("whole", np.array(1, dtype=np.float32))
+        if uncovered_error:
+            uncovered = self.add("Sub", [one, coverage], "uncovered")
+            added = self.add("Mul", [uncovered, self.constant("uncovered_error", np.array(uncovered_error, dtype=np.float32))], "added")
+            half = self.add("Add", [half, added], "half_widths")
+        nothing = self.constant("none", np.array(0, dtype=np.float32))
+        lower = self.add("Mul", [latency, self.add("Max", [self.add("Sub", [one, half], "below"), nothing], "lower_factor")], "lower")
+        return lower, self.add("Mul", [latency, self.add("Add", [one, half], "upper_factor")], "upper")
 
 
 def _opsets(nodes: Sequence[onnx.NodeProto]) -> list[onnx.OperatorSetIdProto]:

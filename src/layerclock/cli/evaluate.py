@@ -7,27 +7,45 @@ from typing import TYPE_CHECKING
 
 import click
 
-from layerclock.cli.output import json_option, print_json, print_table
+from layerclock.cli.output import json_option, print_json, print_table, quiet_option
 
 if TYPE_CHECKING:
     from layerclock.predictors.evaluate import Evaluation
 
 
 @click.command("evaluate")
-@click.argument("predictor_path", metavar="PREDICTOR", type=click.Path(path_type=Path))
-@click.argument("table_path", metavar="TABLE", type=click.Path(path_type=Path))
+@click.argument("predictor_path", metavar="PREDICTOR", required=False, type=click.Path(path_type=Path))
+@click.argument("table_path", metavar="TABLE", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--role", type=click.Choice(["holdout", "profiled"]), default="holdout", show_default=True, help="Networks to hold it against."
 )
 @click.option("--other-target", is_flag=True, help="Hold it against another target's table, too.")
+@click.option("--tasks", default="", metavar="COLLECTION", help="Instead: judge transfer on published tasks; nasflat.")
+@click.option("--task", "task_names", multiple=True, help="With --tasks: one of them only; may be repeated.")
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="With --tasks: their files.  [default: $LAYERCLOCK_DATA]")
+@click.option("--samples", default=20, show_default=True, help="With --tasks: networks measured on each unseen device.")
+@click.option("--seeds", default=1, show_default=True, help="With --tasks: draws of the networks.")
 @json_option
-def command(predictor_path: Path, table_path: Path, role: str, other_target: bool, as_json: bool) -> None:
+@quiet_option
+def command(
+    predictor_path: Path | None, table_path: Path | None, role: str, other_target: bool, tasks: str, task_names: tuple[str, ...],
+    data: Path | None, samples: int, seeds: int, as_json: bool, quiet: bool,
+) -> None:  # fmt: skip
     """Hold a predictor against measured networks that it never saw.
 
     A kernelwise one is held against networks that were profiled kernel by kernel, and --role says nothing.
 
-    Example: layerclock evaluate cpu.onnx runs/x/table.parquet
+    \b
+    Examples: layerclock evaluate cpu.onnx runs/x/table.parquet
+              layerclock evaluate --tasks nasflat --task F4
     """
+    if tasks:
+        from layerclock.cli.evaluate_tasks import evaluate_tasks
+
+        evaluate_tasks(tasks, data, task_names, samples, seeds, as_json, quiet)
+        return
+    if predictor_path is None or table_path is None:
+        raise click.UsageError("give PREDICTOR and TABLE, or --tasks nasflat")
     from layerclock.datasets.table import read_table
     from layerclock.predictors.evaluate import evaluate
     from layerclock.predictors.portable import is_kernelwise, load

@@ -5,23 +5,53 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
-from layerclock.cli.output import json_option, print_json, print_table
+from layerclock.cli.output import json_option, print_json, print_table, quiet_option
+from layerclock.interfaces import DeviceOptions
 
 
 @click.command("fit")
-@click.argument("table_path", metavar="TABLE", type=click.Path(path_type=Path))
+@click.argument("table_paths", metavar="[TABLE]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Predictor file to write (.onnx).")
 @click.option("--kind", default="layerwise", show_default=True, help="Predictor: layerwise, endtoend, kernelwise, or a plug-in's.")
 @click.option("--space", "space_name", default="", help="Search space; by default the one that the table names.")
+@click.option("--transfer", is_flag=True, help="Fit to a few networks of a new device; the tables are those of other devices.")
+@click.option("--device", "device_name", default="", help="With --transfer: the device on which they are measured.")
+@click.option("--measured", type=click.Path(path_type=Path), help="With --transfer: a table of the new device, instead of measuring.")
+@click.option("--samples", default=20, show_default=True, help="With --transfer: how many networks are measured.")
+@click.option("--threads", default=1, show_default=True, help="With --transfer: threads of the runtime.")
+@click.option("--campaign", type=click.Path(path_type=Path, file_okay=False),
+              help="With --transfer: folder of the measurements; by default the output's name without .onnx.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="With --transfer: seed of the choice of networks.")
 @json_option
-def command(table_path: Path, output: Path, kind: str, space_name: str, as_json: bool) -> None:
+@quiet_option
+def command(
+    table_paths: tuple[Path, ...], output: Path, kind: str, space_name: str, transfer: bool, device_name: str, measured: Path | None,
+    samples: int, threads: int, campaign: Path | None, seed: int, as_json: bool, quiet: bool,
+) -> None:  # fmt: skip
     """Fit a latency predictor to a table and write it as one ONNX file.
 
     A kernelwise one predicts networks of no known space; the table for it comes from `layerclock profile --composites`.
 
-    Example: layerclock fit runs/x/table.parquet -o cpu.onnx
+    With --transfer, 20 well chosen networks are measured on a new device, and other devices' tables, as many as there are, tell the rest.
+
+    \b
+    Examples: layerclock fit runs/x/table.parquet -o cpu.onnx
+              layerclock fit --transfer tables/*.parquet --device openvino:CPU --samples 20 -o new.onnx
     """
+    if transfer:
+        from layerclock.cli.fit_transfer import fit_by_transfer
+
+        fit_by_transfer(
+            table_paths, output, space_name=space_name, device_name=device_name, options=DeviceOptions(threads), measured=measured,
+            samples=samples, folder=campaign, seed=seed, as_json=as_json, quiet=quiet,
+        )  # fmt: skip
+        return
+    _refuse_without_transfer()
+    if len(table_paths) != 1:
+        raise click.UsageError(f"give one table, not {len(table_paths)}; several are the sources of --transfer")
+    (table_path,) = table_paths
     if kind == "kernelwise":
         _fit_kernelwise(table_path, output, as_json)
         return
@@ -51,6 +81,14 @@ def command(table_path: Path, output: Path, kind: str, space_name: str, as_json:
             ("file", str(output)),
         ],
     )
+
+
+def _refuse_without_transfer() -> None:
+    """Raise a usage error for an option that says something with --transfer only."""
+    context = click.get_current_context()
+    for name, option in (("device_name", "device"), *((one, one) for one in ("measured", "samples", "threads", "campaign", "seed"))):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{option} says nothing without --transfer")
 
 
 def _fit_kernelwise(table_path: Path, output: Path, as_json: bool) -> None:

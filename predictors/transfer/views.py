@@ -1,0 +1,169 @@
+"""What a Gaussian process compares networks by: several views of a genome, in numpy for fitting and as ONNX nodes for predicting.
+
+No single view serves every device: one that counts kernels launched wants depths and choices, one that is bound by arithmetic wants sizes,
+one with caches wants stages. Views of a space's own graphs (edges that lead nowhere taken away, paths through a cell) need its
+code; they are used where every network of the space can be listed in the predictor's file, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from layerclock.predictors.encoding import add_masked_one_hot, masked_one_hot
+from layerclock.predictors.transfer.encodings import encode
+from layerclock.space import SiteIndex, sample
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from layerclock.interfaces import SearchSpace
+    from layerclock.predictors.graph import GraphBuilder
+    from layerclock.space import GenomeArray
+
+__all__ = ["MOST_LISTED", "Views", "every_genome"]
+
+FloatArray = npt.NDArray[np.float64]
+
+# Spaces of at most so many genomes are listed whole in a predictor's file.
+MOST_LISTED = 100_000
+# Views are centred and scaled on so many networks.
+_DRAWN = 2000
+
+
+def every_genome(index: SiteIndex) -> GenomeArray | None:
+    """All genomes of a space in the order of their mixed radix, int64[N, G]; None if there are more than :data:`MOST_LISTED`."""
+    sizes = [int(size) for size in index.cardinality]
+    if prod(sizes) > MOST_LISTED:
+        return None
+    return np.indices(sizes).reshape(len(sizes), -1).T.astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """The views of one space: ``of(space)``, then ``views(genomes)`` gives float64[N, F] by name.
+
+    Each is centred, and scaled so that its mean squared length is 1. ``portable`` says whether they are all written as ONNX.
+
+    - ``one-hot``: the masked one-hot encoding; ``choices``: how often genes of one kind (names that differ in numbers only) took each
+      choice, with multiply-accumulates, parameters and depth; ``sizes``: logarithms of these and of the activations; ``stages``:
+      the same sums over the layers of each output resolution.
+    - of cells that the space can simplify, where all its genomes can be listed: ``live-one-hot``, ``live-choices``, ``live-sizes``,
+      ``paths``.
+    """
+
+    space: SearchSpace
+    index: SiteIndex
+    sums: FloatArray
+    stages: int
+    kinds: FloatArray
+    portable: bool
+    centre: Mapping[str, FloatArray]
+    scale: Mapping[str, FloatArray]
+
+    @classmethod
+    def of(cls, space: SearchSpace) -> Views:
+        """The views of ``space``, centred on networks drawn from it."""
+        index = SiteIndex.of(space)
+        listed = every_genome(index)
+        own_graphs = hasattr(space, "live_operations") and listed is not None
+        sums, stages = _sums(index)
+        bare = cls(space, index, sums, stages, _kinds(index), not own_graphs, {}, {})
+        drawn = sample(index, _DRAWN, np.random.default_rng(0)) if listed is None or len(listed) > _DRAWN else listed
+        centre, scale = {}, {}
+        for name, raw in bare._raw(drawn).items():
+            spread = np.ones(raw.shape[1]) if name.endswith("one-hot") else raw.std(axis=0)
+            spread = np.where(spread > 1e-9 * np.maximum(np.abs(raw).max(axis=0), 1e-300), spread, np.inf)
+            centre[name] = raw.mean(axis=0)
+            length = float(np.sqrt(np.mean((((raw - centre[name]) / spread) ** 2).sum(axis=1))))
+            scale[name] = spread * (length if length > 0 else 1.0)
+        return cls(space, index, bare.sums, stages, bare.kinds, bare.portable, centre, scale)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The views' names."""
+        return tuple(self.centre)
+
+    def __call__(self, genomes: npt.ArrayLike) -> dict[str, FloatArray]:
+        """Views float64[N, F] by name of genomes int64[N, G]. Raises :class:`~layerclock.errors.GenomeError` for foreign ones."""
+        return {name: (raw - self.centre[name]) / self.scale[name] for name, raw in self._raw(self.index.check(genomes)).items()}
+
+    def _raw(self, genomes: GenomeArray) -> dict[str, FloatArray]:
+        found = self._of(genomes)
+        if not self.portable:
+            live = self.space.live_operations(genomes)  # type: ignore[attr-defined]
+            found |= {f"live-{name}": raw for name, raw in self._of(live).items() if name != "stages"}
+            found["paths"] = encode("canonical-graph", self.space, genomes)
+        return found
+
+    def _of(self, genomes: GenomeArray) -> dict[str, FloatArray]:
+        hot = masked_one_hot(self.index, genomes)
+        sums = self.sums[self.index.options(genomes)].sum(axis=1)
+        totals = sums[:, :_TOTALS]
+        return {
+            "one-hot": hot,
+            "choices": np.column_stack([hot @ self.kinds, totals[:, :3]]),
+            "sizes": np.column_stack([np.log1p(totals), totals[:, 2]]),
+            "stages": sums[:, _TOTALS:],
+        }
+
+    def add_to(self, graph: GraphBuilder) -> dict[str, str]:
+        """Add the views to a graph: by name, the names of tensors float32[N, F]. Only where they are ``portable``."""
+        hot = add_masked_one_hot(graph, self.index)
+        options = graph.options(self.index.radix, self.index.offsets, "options")
+        table = graph.constant("option_sums", self.sums.astype(np.float32))
+        axis = graph.constant("sites_axis", np.array([1], dtype=np.int64))
+        sums = graph.add("ReduceSum", [graph.add("Gather", [table, options], "option_rows", axis=0), axis], "sums", keepdims=0)
+
+        def columns(name: str, first: int, last: int) -> str:
+            chosen = graph.constant(f"{name}_columns", np.arange(first, last, dtype=np.int64))
+            return graph.add("Gather", [sums, chosen], name, axis=1)
+
+        totals = columns("totals", 0, _TOTALS)
+        one = graph.constant("unit", np.array(1, dtype=np.float32))
+        logarithms = graph.add("Log", [graph.add("Add", [totals, one], "totals_and_one")], "log_totals")
+        counts = graph.add("MatMul", [hot, graph.constant("kinds", self.kinds.astype(np.float32))], "choice_counts")
+        raw = {
+            "one-hot": hot,
+            "choices": graph.add("Concat", [counts, columns("leading", 0, 3)], "choices_raw", axis=1),
+            "sizes": graph.add("Concat", [logarithms, columns("depth", 2, 3)], "sizes_raw", axis=1),
+            "stages": columns("stages_raw", _TOTALS, self.sums.shape[1]),
+        }
+        found = {}
+        for name, tensor in raw.items():
+            centre = graph.constant(f"{name}_centre", self.centre[name].astype(np.float32))
+            factor = graph.constant(f"{name}_factor", (1 / self.scale[name]).astype(np.float32))
+            found[name] = graph.add("Mul", [graph.add("Sub", [tensor, centre], f"{name}_centred"), factor], f"{name}_view")
+        return found
+
+
+# The columns of the sums: MACs, parameters, layers and activations (in units of their means over a space's layers), in all and by stage.
+_TOTALS = 4
+
+
+def _sums(index: SiteIndex) -> tuple[FloatArray, int]:
+    """What each option adds, float64[T, 4 + 3 stages]; a stage is the layers of one output resolution."""
+    layers = [*index.vocabulary, None]
+    sizes = np.array(
+        [[0.0] * _TOTALS if one is None else [one.macs, one.params, 1, sum(spec.elements for spec in one.outputs)] for one in layers]
+    )
+    sizes[:, [0, 1, 3]] /= np.maximum(sizes[:-1, [0, 1, 3]].mean(axis=0), 1.0)
+    plane = [0 if one is None else prod(one.outputs[0].shape[2:]) if len(one.outputs[0].shape) > 2 else 1 for one in layers]
+    stages = sorted(set(plane[:-1]), reverse=True)
+    staged = [(np.array(plane) == stage)[:, None] * sizes[:, [0, 2, 3]] for stage in stages]
+    return np.column_stack([sizes, *staged])[index.option_layer], len(stages)
+
+
+def _kinds(index: SiteIndex) -> FloatArray:
+    """0 or 1, float64[columns of the one-hot encoding, K]: which columns are one choice of genes of one kind."""
+    names = [re.sub(r"\d+", "#", gene.name) for gene in index.genes]
+    number: dict[tuple[str, object], int] = defaultdict(lambda: len(number))
+    columns = [number[name, choice] for name, gene in zip(names, index.genes, strict=True) for choice in gene.choices]
+    kinds: FloatArray = (np.array(columns)[:, None] == np.arange(len(number))).astype(np.float64)
+    return kinds
