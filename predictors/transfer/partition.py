@@ -5,8 +5,9 @@ After section 4 of Akhauri & Abdelfattah 2024 (*On latency predictors for neural
 whose edges are correlations between devices, a bisection by Kernighan & Lin (1970, *An efficient heuristic procedure for partitioning
 graphs*), from whose halves the devices that correlate most with the other half are then taken out one by one.
 
-Their published script gives the bisection the negated correlations, so that it lets the halves be alike, and leaves it to the taking
-out to separate them. Here the bisection already separates.
+Their published script (``dev_gen.py``) gives the bisection the negated correlations, so that it makes the halves alike, and leaves it to
+the taking out to separate them. Here the bisection already separates: between five devices and five others of NAS-Bench-201's 34, the mean
+correlation is .37, against .44 to .51 with their sign and .72 at random.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ def device_correlations(sources: Sources) -> FloatArray:
 def partition(sources: Sources, train: int, test: int, seed: int = 0) -> Partition:
     """``train`` devices to learn from and ``test`` to be judged on, of low correlation with each other; names in the sources' order.
 
-    ``seed`` decides where the bisection begins: it ends in a local optimum, so that seeds give different tasks. Raises
-    :class:`ArgumentError` for more devices than there are, and what :func:`device_correlations` raises.
+    ``seed`` decides where the bisection begins; it ends in a local optimum, and seldom in another one. Raises :class:`ArgumentError` for
+    more devices than there are, and what :func:`device_correlations` raises.
     """
     number = len(sources.devices)
     if min(train, test) < 1 or train + test > number:
