@@ -122,7 +122,7 @@ def test_what_a_table_lacks_or_is_not_is_told(tmp_path: Path) -> None:
         write_ofa_yaml(other, path)
     with pytest.raises(TableError, match="another version"):
         write_ofa_yaml(LatencyTable(whole.rows, whole.targets, space.name, "0" * 16, whole.provenance), path)
-    two = LatencyTable(whole.rows, whole.targets | {"b": Target("b", "", "", "", 1, 1)}, space.name, whole.space_digest, whole.provenance)
+    two = LatencyTable(whole.rows, {**whole.targets, "b": Target("b", "", "", "", 1, 1)}, space.name, whole.space_digest, whole.provenance)
     with pytest.raises(TargetMismatchError, match="2 targets"):
         write_ofa_yaml(two, path)
     with pytest.raises(UnknownNameError):
