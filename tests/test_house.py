@@ -38,6 +38,7 @@ SHARED_BY_DEVICES = {f"layerclock.devices.{name}" for name in ("attribution", "c
 HOMES = {
     "torch": ("devices/export.py", "search/networks/", "search/supernet/"),
     "openvino": ("devices/openvino.py",),
+    "zigzag": ("devices/accelerators/zigzag_model.py",),
     "yaml": ("devices/accelerators/designs.py",),
     "onnxruntime": ("devices/onnx_file.py", "devices/onnxruntime.py", "predictors/portable.py"),
     "onnx": (
@@ -50,7 +51,13 @@ HOMES = {
         "profiler/composites.py",
         "profiler/drafting.py",
     ),
-    "pyarrow": ("datasets/", "profiler/store.py", "search/accuracy/tables.py", "search/result_files.py"),
+    "pyarrow": (
+        "datasets/",
+        "devices/accelerators/cost_cache.py",
+        "profiler/store.py",
+        "search/accuracy/tables.py",
+        "search/result_files.py",
+    ),
     "pandas": (),
     "sklearn": (
         "predictors/regressors.py",
@@ -196,7 +203,13 @@ def _is_verb(file: str) -> bool:
     return _room(file) == "cli" and not file.endswith("__init__.py")
 
 
+# Files around a package of an extra that is not among those of the tests.
+_OPTIONAL = {"devices/accelerators/zigzag_model.py": "zigzag"}
+
+
 def _loaded(file: str) -> ModuleType:
+    if file in _OPTIONAL:
+        pytest.importorskip(_OPTIONAL[file], reason=f"{file} needs the package {_OPTIONAL[file]}, which the extra of that name brings")
     return import_module(_module(file))
 
 

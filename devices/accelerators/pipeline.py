@@ -7,7 +7,7 @@ where the two cross, and is found by bisection: O(S L log L) for a network, all 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +23,9 @@ __all__ = ["Cuts", "PipelineCosts", "cut", "pipeline_costs"]
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
+
+# Pairs that are cut at once, so that the memory needed does not grow with their number.
+_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,15 @@ def pipeline_costs(sequences: IntArray, costs: NestCosts, batch: FpgaBatch) -> P
     numbers = np.broadcast_to(sequences, (pairs, sequences.shape[1]))
     engine = np.broadcast_to(batch.engine, (pairs, batch.engine.shape[1]))
     clock = np.broadcast_to(batch.clock_mhz, engine.shape)
+    static, fits = np.broadcast_to(batch.static_w, pairs), np.broadcast_to(batch.feasible, pairs)
+    parts = [slice(start, start + _AT_ONCE) for start in range(0, pairs, _AT_ONCE)] or [slice(0, 0)]
+    found = [_costs(numbers[part], costs, engine[part], clock[part], static[part], fits[part]) for part in parts]
+    return PipelineCosts(*(np.concatenate([getattr(one, field.name) for one in found]) for field in fields(PipelineCosts)))
+
+
+def _costs(
+    numbers: IntArray, costs: NestCosts, engine: IntArray, clock: FloatArray, static_w: FloatArray, fits: npt.NDArray[np.bool_]
+) -> PipelineCosts:
     where = numbers[:, :, None], np.maximum(engine, 0)[:, None, :]
     absent, nothing = engine[:, None, :] < 0, numbers[:, :, None] < 0
     times = np.where(nothing, 0.0, np.where(absent, np.inf, costs.cycles[where] * 1e3 / clock[:, None, :]))
@@ -109,13 +121,13 @@ def pipeline_costs(sequences: IntArray, costs: NestCosts, batch: FpgaBatch) -> P
     layer = np.arange(numbers.shape[1])[:, None]
     placed = (layer >= cuts.starts[:, None, :-1]) & (layer < cuts.starts[:, None, 1:])
     latency = np.where(placed, times, 0.0).sum(axis=(1, 2))
-    feasible = np.isfinite(cuts.slowest) & np.broadcast_to(batch.feasible, pairs)
+    feasible = np.isfinite(cuts.slowest) & fits
     energy = np.where(placed & ~nothing, costs.energy_pj[where], 0.0).sum(axis=(1, 2))
     interval = np.where(feasible, cuts.slowest, np.inf)
-    working = np.broadcast_to((batch.engine >= 0).sum(axis=1), pairs)
+    working = (engine >= 0).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         utilisation = np.where(feasible & (interval > 0), latency / (working * interval), 0.0)
         # A watt over a nanosecond is a thousand picojoules.
-        energy = np.where(feasible, energy + np.broadcast_to(batch.static_w, pairs) * interval * 1e3, np.inf)
+        energy = np.where(feasible, energy + static_w * interval * 1e3, np.inf)
         throughput = np.where(feasible, 1e9 / interval, 0.0)
     return PipelineCosts(interval, np.where(feasible, latency, np.inf), throughput, utilisation, energy, cuts.starts, feasible)

@@ -93,8 +93,8 @@ def _zigzag(design: Design, name: str) -> NestTimes:
         raise ArgumentError(
             f"{name} is not the design of an array", "its file begins with kind: array; an FPGA goes to sim:fpga-tiling@..."
         )
-    if not _installed("zigzag-dse"):
-        raise DeviceUnavailableError(f"{name} needs the package 'zigzag-dse', which is not installed", _HOW_TO_GET_ZIGZAG)
+    if not _installed(_PACKAGES["zigzag"]):
+        raise DeviceUnavailableError(f"{name} needs the package {_PACKAGES['zigzag']!r}, which is not installed", _HOW_TO_GET_ZIGZAG)
     from layerclock.devices.accelerators.zigzag_model import ZigzagTimes
 
     return ZigzagTimes(design)

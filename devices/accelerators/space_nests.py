@@ -29,8 +29,8 @@ __all__ = ["SpaceNests", "space_nests"]
 
 # Part of the cache key: raise it when the same space gives other loop nests.
 _VERSION = 1
-# Networks are drawn so many at a time, and the one that covers most is exported; after so many exports a layer is given up.
-_DRAWN, _MOST_EXPORTS = 512, 400
+# Networks are drawn so many at a time, and the one that covers most is exported; after so many that showed nothing new, layers are given up.
+_DRAWN, _PATIENCE = 512, 40
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,8 @@ def _cover(space: SearchSpace, index: SiteIndex, export: Callable[[npt.ArrayLike
     found: dict[int, tuple[LoopNest, ...]] = {number: () for number, layer in enumerate(index.vocabulary) if not layer.macs}
     generator = np.random.default_rng(0)
     seen: set[bytes] = set()
-    for _ in range(_MOST_EXPORTS):
-        if len(found) == len(index.vocabulary):
-            return [found[number] for number in range(len(index.vocabulary))]
+    vain = 0
+    while len(found) < len(index.vocabulary) and vain < _PATIENCE:
         drawn = index.canonical(generator.integers(0, index.cardinality, (_DRAWN, len(index.genes))))
         fresh = np.array([row for row in drawn if row.tobytes() not in seen]).reshape(-1, len(index.genes))
         if not len(fresh):
@@ -113,12 +112,16 @@ def _cover(space: SearchSpace, index: SiteIndex, export: Callable[[npt.ArrayLike
         wanted[list(found)] = False
         genome = fresh[((index.counts(fresh) > 0) & wanted).sum(axis=1).argmax()]
         seen.add(genome.tobytes())
+        known = len(found)
         found |= _network(index, genome, export(genome))
-    missing = next(number for number in range(len(index.vocabulary)) if number not in found)
-    raise SpaceError(
-        f"the operators of {space.name}'s layer {index.vocabulary[missing].key} were not found in {len(seen)} exported networks",
-        "its site must name the module in build(), and its macs count convolutions and matrix products",
-    )
+        vain = 0 if len(found) > known else vain + 1
+    missing = [number for number in range(len(index.vocabulary)) if number not in found]
+    if missing:
+        raise SpaceError(
+            f"the operators of {space.name}'s layer {index.vocabulary[missing[0]].key} were not found in {len(seen)} exported networks",
+            "its site must name the module in build(), and its macs count convolutions and matrix products",
+        )
+    return [found[number] for number in range(len(index.vocabulary))]
 
 
 def _network(index: SiteIndex, genome: npt.NDArray[np.int64], model: ModelFile) -> dict[int, tuple[LoopNest, ...]]:

@@ -80,7 +80,7 @@ ON_PAPER = [
     (DEPTHWISE, engine(4, 3, 2, 2, (2, 3, 1), lanes=4), 340),
     # No lanes: eight groups of one channel each. Inputs 16/2 = 8, weights 9/3 = 3, compute 36; store 4/1 = 4. 8*4 tiles of 36; + 36 + 4.
     (DEPTHWISE, engine(4, 3, 2, 2, (2, 3, 1)), 1192),
-    # Lanes alone, storing binds: compute 9, inputs 8*9/64 = 2, store 8/0.5 is no port; with one element a cycle 8. 16 tiles of 9; + 9 + 8.
+    # Lanes alone, storing binds: compute 9, inputs 8*9/64 = 2, store 8/1 = 8. 16 tiles of 9; + 9 + 8.
     (DEPTHWISE, engine(0, 0, 1, 1, (64, 64, 1), lanes=8), 161),
     # Two groups of 4 -> 4 channels, each a convolution on 4 x 4: compute 36, inputs 4*16/16 = 4, weights 16*9/16 = 9; store 16/16 = 1.
     # 2*4 tiles of 36 = 288; + 36 + 1.
@@ -110,8 +110,9 @@ def test_layers_take_what_a_walk_over_their_tiles_takes() -> None:
     for _ in range(60):
         groups = int(generator.choice([1, 1, 2, 4]))
         out, inner = groups * int(generator.integers(1, 9)), groups * int(generator.integers(1, 5))
-        sizes = [int(generator.integers(1, high)) for high in (3, 9, 9, 4, 4, 3, 3, 3, 3)]
-        nest = LoopNest(sizes[0], out, inner, *sizes[1:], groups)
+        batch, *sizes = [int(generator.integers(1, high)) for high in (3, 9, 9, 4, 4, 3, 3, 3, 3)]
+        numbers = [batch, out, inner, *sizes, groups]
+        nest = LoopNest(*numbers)
         tm, tn, lanes = (int(generator.integers(1, 7)) for _ in range(3))
         tr, tc = int(generator.integers(1, nest.out_y + 1)), int(generator.integers(1, nest.out_x + 1))
         ports = (int(generator.integers(1, 9)), int(generator.integers(1, 9)), int(generator.integers(1, 9)))
@@ -189,7 +190,8 @@ def test_many_at_once_are_what_each_is_alone() -> None:
     count = 40
     columns = [generator.integers(low, high, count) for low, high in ((0, 9), (0, 5), (0, 9), (0, 3), (0, 3), (1, 9), (1, 9), (1, 9))]
     words = [generator.integers(low, high, count) for low, high in ((5, 60), (5, 60), (1, 30))]
-    engines = EngineColumns(*columns, *words, generator.choice([4, 8, 16, 32], count))
+    numbers = [*columns, *words, generator.choice([4, 8, 16, 32], count)]
+    engines = EngineColumns(*numbers)
     nests = [DENSE, DEPTHWISE, LoopNest(1, 8, 6, 7, 9, 3, 3, 2, 2), LoopNest(1, 4, 8, 1, 1, 1, 1)]
     together = nest_costs(nests, engines)
     names = list(EngineColumns.__dataclass_fields__)

@@ -39,7 +39,9 @@ def model(folder: Path, nodes: list[onnx.NodeProto], given: Mapping[str, tuple[i
 
 
 def node(op: str, inputs: list[str], name: str, **attributes: int | list[int]) -> onnx.NodeProto:
-    return helper.make_node(op, inputs, [f"{name}_out"], name=f"site/{name}", **attributes)
+    made = helper.make_node(op, inputs, [f"{name}_out"], name=f"site/{name}")
+    made.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
+    return made
 
 
 @pytest.mark.parametrize(
