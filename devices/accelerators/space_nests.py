@@ -29,7 +29,7 @@ __all__ = ["SpaceNests", "space_nests"]
 
 # Part of the cache key: raise it when the same space gives other loop nests.
 _VERSION = 1
-# Networks are drawn so many at a time, and the one that covers most is exported; after so many that showed nothing new, layers are given up.
+# Networks are drawn so many at a time, and the one that covers most is exported; so many that show nothing new are the end.
 _DRAWN, _PATIENCE = 512, 40
 
 
@@ -76,6 +76,10 @@ def space_nests(space: SearchSpace, export: Callable[[npt.ArrayLike], ModelFile]
     exporting raises. Needs onnx, and torch unless it is in the cache.
     """
     index = SiteIndex.of(space)
+    if any("uncounted" in dict(layer.attributes) for layer in index.vocabulary):
+        raise SpaceError(
+            f"the layers of {space.name} do not say what they multiply", "take the loop nests of its exported networks, one by one"
+        )
     path = cache_folder() / "nests" / f"{index.digest}-{_VERSION}.json"
     if path.exists():
         held = json.loads(path.read_text())

@@ -142,3 +142,8 @@ def test_layers_whose_operators_are_elsewhere_are_named(tiny_model: ModelFile) -
     space = load_space("digits-mobilenetv3:width=0.25,resolution=32,classes=7")
     with pytest.raises(SpaceError, match=r"layer .* were not found in \d+ exported networks"):
         space_nests(space, lambda _: tiny_model)
+
+
+def test_layers_that_do_not_tell_their_size_are_no_layers_without_work() -> None:
+    with pytest.raises(SpaceError, match="do not say what they multiply"):
+        space_nests(load_space("composites:seeds=1"), refuse)
