@@ -46,6 +46,9 @@ AUTO = 0
 BRAM_BITS = 18 * 1024
 # Pairs of a design and a tile that are worked on at once: small enough to stay in the processor's cache.
 _AT_ONCE = 60_000
+# Engines that are tried first when the best is sought; their best rules out most others.
+_FIRST = 32
+_NEVER = np.iinfo(np.int64).max
 
 # Multiplier blocks for a multiply-accumulate: five in floating point (Zhang et al., 2015), one in 16 bits, and two or four products in
 # one block at 8 and 4 bits (Xilinx WP486 and WP521).
@@ -289,24 +292,39 @@ def best_tile(nest: LoopNest, budget: TileBudget) -> TileChoice:
 
     Among equals, the one with the fewest multipliers. Raises :class:`ArgumentError` if not even a single multiplier fits.
     """
-    lanes = nest.depthwise
-    outs = nest.out_channels if lanes else nest.out_channels // nest.groups
-    sides_m, sides_n = _sides(outs), (1,) if lanes else _sides(nest.in_channels // nest.groups)
+    lanes, taps = nest.depthwise, nest.filter_y * nest.filter_x
+    repeats, outs, depth = (1, nest.out_channels, 1) if lanes else _per_group(nest)
+    sides_m, sides_n = np.array(_sides(outs)), np.array(_sides(depth))
     tm, tn = np.repeat(sides_m, len(sides_n)), np.tile(sides_n, len(sides_m))
     used = np.ceil(_DSP_PER_MAC[budget.bits] * tm * tn).astype(np.int64)
-    order = np.flatnonzero(used <= budget.dsp)
-    order = order[np.argsort(used[order], kind="stable")]
-    tm, tn, used = tm[order, None], tn[order, None], used[order]
     tiles = _spatial_tiles(nest.out_y, nest.out_x, *_window(nest))
     blocks = _ceil(2 * budget.bits * tiles[:, [3, 2]], BRAM_BITS)
-    weight_blocks = -(-2 * budget.bits * nest.filter_y * nest.filter_x // BRAM_BITS)
-    bram = (tm if lanes else tn) * blocks[:, 0] + tm * blocks[:, 1] + tm * tn * weight_blocks
-    engine = _Engine(tm, tn, np.array(lanes), budget.ports.input, budget.ports.weight, budget.ports.output)
-    cycles = np.where(bram <= budget.bram, _tiled(nest, engine, tiles).cycles, np.iinfo(np.int64).max)
-    if not cycles.size or cycles.min() == np.iinfo(np.int64).max:
+    weight_blocks = -(-2 * budget.bits * taps // BRAM_BITS)
+    # Of those that fit with the smallest tile, by multipliers; then only those whose computing alone is not beyond the best of a few.
+    least_bram = (tm if lanes else tn) * blocks[:, 0].min() + tm * blocks[:, 1].min() + tm * tn * weight_blocks
+    order = np.flatnonzero((used <= budget.dsp) & (least_bram <= budget.bram))
+    order = order[np.argsort(used[order], kind="stable")]
+    least = nest.batch * repeats * _ceil(np.array(outs), tm[order]) * _ceil(np.array(depth), tn[order]) * taps * nest.out_y * nest.out_x
+
+    def tried(pairs: IntArray) -> tuple[IntArray, IntArray]:
+        """Cycles and memory blocks of pairs of Tm and Tn with every tile: int64[pairs, tiles]."""
+        m, n = tm[pairs, None], tn[pairs, None]
+        bram = (m if lanes else n) * blocks[:, 0] + m * blocks[:, 1] + m * n * weight_blocks
+        engine = _Engine(m, n, np.array(lanes), budget.ports.input, budget.ports.weight, budget.ports.output)
+        return np.where(bram <= budget.bram, _tiled(nest, engine, tiles).cycles, _NEVER), bram
+
+    first, _ = tried(order[np.argsort(least)[:_FIRST]])
+    order = order[least <= first.min(initial=_NEVER)]
+    cycles, bram = tried(order)
+    if not cycles.size or cycles.min() == _NEVER:
         raise ArgumentError(f"{nest.key} fits into no engine of {budget.dsp} DSP and {budget.bram} BRAM blocks", "allow more of either")
     row, column = divmod(int(cycles.argmin()), len(tiles))
+    chosen = order[row]
     sides = tiles[column]
     return TileChoice(
-        int(tm[row, 0]), int(tn[row, 0]), int(sides[0]), int(sides[1]), int(cycles[row, column]), int(used[row]), int(bram[row, column])
+        int(tm[chosen]), int(tn[chosen]), int(sides[0]), int(sides[1]), int(cycles[row, column]), int(used[chosen]), int(bram[row, column])
     )
+
+
+def _per_group(nest: LoopNest) -> tuple[int, int, int]:
+    return nest.groups, nest.out_channels // nest.groups, nest.in_channels // nest.groups

@@ -28,8 +28,8 @@ def test_no_engine_is_faster_than_its_roofline() -> None:
 
 
 def test_where_only_the_multipliers_bind_the_bound_is_the_compute_time() -> None:
-    # 16 pixels x 9 taps x 2 rounds x 2 passes; the model adds the fill of one phase and one store.
+    # 16 pixels x 9 taps x 2 rounds x 2 passes; the model takes tiles of one pixel, and adds a phase of 9 and a store of 1.
     engine = EngineColumns(*(np.array([number]) for number in (4, 3, 0, 0, 0, 512, 512, 512, 1000, 9, 1000, 16)))
     nest = LoopNest(1, 8, 6, 4, 4, 3, 3)
     assert least_cycles([nest], engine).tolist() == [[576.0]]
-    assert nest_costs([nest], engine).cycles[0, 0] == 576 + 36 + 1
+    assert nest_costs([nest], engine).cycles[0, 0] == 576 + 9 + 1
