@@ -69,8 +69,10 @@ def test_one_engine_takes_what_the_closed_form_says(tiny_model: ModelFile) -> No
     assert isinstance(design, FpgaDesign)
     cycles = nest_costs([placed.nest for placed in model_nests(tiny_model.path)], FpgaBatch.of([design]).engines).cycles
     times = session.kernel_times(3)
-    assert times.samples_ns.sum(axis=1).tolist() == [pytest.approx(cycles.sum() * 5)] * 3
-    assert session.run() == session.run() == pytest.approx(cycles.sum() * 5, abs=1)
+    others = [kernel for kernel in times.kernels if not kernel.macs]  # a nanosecond each
+    assert others
+    assert times.samples_ns.sum(axis=1).tolist() == [pytest.approx(cycles.sum() * 5 + len(others))] * 3
+    assert session.run() == session.run() == pytest.approx(cycles.sum() * 5 + len(others), abs=1)
     assert (times.samples_ns[0] == times.samples_ns[2]).all()
 
 
