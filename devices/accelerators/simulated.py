@@ -1,8 +1,9 @@
 """Designs as devices: ``sim:fpga-tiling@design.yaml`` and ``sim:zigzag@design.yaml``. Their times are computed, not measured.
 
 A session computes the time of every convolution and matrix product of its network by a cost model, once; every run takes just that
-long. What the models leave out takes a nanosecond an operator, for tables hold times above zero: element-wise operators, pooling and normalisation, transfers of shapes and views, and what
-one layer could leave on the chip for the next; activations run as a convolution's results pass. A batch is run one after another.
+long. What the models leave out takes a nanosecond an operator, for tables hold times above zero: element-wise operators, pooling,
+normalisation. Views and shapes are no kernels; activations run as a convolution's results pass; what one layer could leave on the
+chip for the next is written and read again. A batch is run one after another.
 Outputs come from onnx's reference evaluator, in the model's own precision.
 """
 
