@@ -2,7 +2,8 @@
 
 ZigZag (Mei et al., IEEE Transactions on Computers 2021) maps a layer on an array and its memories, and counts cycles and accesses. Its
 usual search tries every order of up to six loop factors. Here its memory allocator is given at most 24 orders: those of the four
-blocks {C, G}, {FX, FY}, {OX, OY} and {K, B}, each block with all its factors together.
+blocks {C, G}, {FX, FY}, {OX, OY} and {K, B}, each block with all its factors together; where a layer leaves blocks
+empty, others are parted.
 
 A design's registers, memories and DRAM are described to ZigZag with energies of :mod:`~layerclock.devices.accelerators.horowitz`: memory by
 the square root of its size from the table's 8 KB. Partial sums have 32 bits. Padding is counted as if it was read. Needs zigzag-dse.
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BLOCKS", "ArrayCosts", "BlockOrders", "ZigzagTimes", "zigzag_cache", "zigzag_cost", "zigzag_costs"]
 
-# Loops that stay together, whatever their order: the factors of a block are never parted by another block's.
+# Loops that stay together, whatever their order, as long as a layer has loops of all four.
 BLOCKS = (("C", "G"), ("FX", "FY"), ("OX", "OY"), ("K", "B"))
 
 # Part of the cache's name: raise it when the same pair has other costs.
@@ -75,10 +76,9 @@ class BlockOrders(TemporalMappingGeneratorStage):
         engine.temporal_loop_dim_size = engine.get_temporal_loops()
         engine.update_min_lpf_factor(engine.temporal_loop_dim_size)
         engine.get_prime_factors()
-        blocks = [[loop for name in block for loop in engine.lpfs if loop[0] == LayerDim(name)] for block in BLOCKS]
-        orders = dict.fromkeys(
-            tuple(loop for block in order for loop in block) for order in permutations([block for block in blocks if block])
-        )
+        loops = {name: [loop for loop in engine.lpfs if loop[0] == LayerDim(name)] for block in BLOCKS for name in block}
+        blocks = _blocks([[loops[name] for name in block if loops[name]] for block in BLOCKS])
+        orders = dict.fromkeys(tuple(loop for block in order for loop in block) for order in permutations(blocks))
         fits = False
         for order in orders or {tuple(engine.lpfs): None}:
             try:
@@ -89,6 +89,23 @@ class BlockOrders(TemporalMappingGeneratorStage):
             yield mapping
         if not fits:
             raise NoValidLoopOrderingFoundException(f"no order of the blocks of {self.layer} fits the memories")
+
+
+def _blocks(given: list[list[Any]]) -> list[list[Any]]:
+    """Blocks as lists of loops, no more than there may be; each of ``given`` is a list of its dimensions' loops, possibly none.
+
+    Where a layer leaves blocks empty, as a depthwise convolution does, there is room to part others: filters first, then pixels, by
+    which such layers differ most from the full search.
+    """
+    room = len(BLOCKS) - sum(bool(block) for block in given)
+    blocks = []
+    for block in (given[1], given[2], given[0], given[3]):
+        if len(block) == 2 and room > 0:
+            room -= 1
+            blocks += block
+        elif block:
+            blocks.append([loop for dimension in block for loop in dimension])
+    return blocks
 
 
 @dataclass(frozen=True, slots=True)
