@@ -2,8 +2,8 @@
 
 ZigZag (Mei et al., IEEE Transactions on Computers 2021) maps a layer on an array and its memories, and counts cycles and accesses. Its
 usual search tries every order of up to six loop factors. Here its memory allocator is given at most 24 orders: those of the four
-blocks {C, G}, {FX, FY}, {OX, OY} and {K, B}, each block with all its factors together; where a layer leaves blocks
-empty, others are parted.
+blocks {C, G}, {FX, FY}, {OX, OY} and {K, B}, each block with all its factors together; where a layer leaves one
+empty, {FX, FY} is parted.
 
 A design's registers, memories and DRAM are described to ZigZag with energies of :mod:`~layerclock.devices.accelerators.horowitz`: memory by
 the square root of its size from the table's 8 KB. Partial sums have 32 bits. Padding is counted as if it was read. Needs zigzag-dse.
@@ -92,20 +92,15 @@ class BlockOrders(TemporalMappingGeneratorStage):
 
 
 def _blocks(given: list[list[Any]]) -> list[list[Any]]:
-    """Blocks as lists of loops, no more than there may be; each of ``given`` is a list of its dimensions' loops, possibly none.
+    """Blocks as lists of loops; each of ``given`` is a list of its dimensions' loops, possibly none.
 
-    Where a layer leaves blocks empty, as a depthwise convolution does, there is room to part others: filters first, then pixels, by
-    which such layers differ most from the full search.
+    Where a layer leaves a block empty, as a depthwise convolution does, there is room to part the filters, by whose order such
+    layers differ most from the full search.
     """
-    room = len(BLOCKS) - sum(bool(block) for block in given)
-    blocks = []
-    for block in (given[1], given[2], given[0], given[3]):
-        if len(block) == 2 and room > 0:
-            room -= 1
-            blocks += block
-        elif block:
-            blocks.append([loop for dimension in block for loop in dimension])
-    return blocks
+    filters = BLOCKS.index(("FX", "FY"))
+    if not all(given):
+        given = [*given[:filters], *([loops] for loops in given[filters]), *given[filters + 1 :]]
+    return [[loop for dimension in block for loop in dimension] for block in given if block]
 
 
 @dataclass(frozen=True, slots=True)
