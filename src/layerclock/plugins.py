@@ -44,6 +44,7 @@ _EXTRAS = {
     "sklearn": "fit",
     "torch": "export",
     "yaml": "tables",
+    "zigzag": "zigzag",
 }
 
 
@@ -138,13 +139,16 @@ def find_devices() -> list[DeviceEntry]:
 def open_device(name: str, options: DeviceOptions | None = None) -> Device:
     """Open the device called ``adapter:device``, such as ``openvino:CPU``.
 
+    A name that an adapter lists with ``@`` takes a file in the place of what stands behind it: ``sim:fpga-tiling@design.yaml``.
+
     Raises :class:`UnknownNameError` with the nearest names, or :class:`DeviceUnavailableError`.
     """
     adapter_name = name.partition(":")[0]
     if adapter_name not in plugin_names("devices"):
         raise UnknownNameError("device", name, [entry.name for entry in find_devices()])
     adapter = cast("DeviceAdapter", load_plugin("devices", adapter_name)())
-    entries = adapter.discover()
-    if name not in [entry.name for entry in entries]:
+    kind, at, file = name.partition("@")
+    known = [entry.name for entry in adapter.discover()]
+    if name not in known and not (file and any(listed.startswith(kind + at) for listed in known)):
         raise UnknownNameError("device", name, [entry.name for entry in find_devices()])
     return adapter.open(name, options or DeviceOptions())
