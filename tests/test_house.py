@@ -61,8 +61,7 @@ HOMES = {
     "yaml": ("datasets/public/ofa_yaml.py", "devices/accelerators/designs.py"),
     "sklearn": (
         "predictors/regressors.py",
-        "predictors/transfer/baselines.py",
-        "predictors/transfer/samplers.py",
+        "predictors/transfer/",
         "predictors/trees.py",
         "search/light_predictors.py",
         "search/warm_start.py",
@@ -71,9 +70,7 @@ HOMES = {
     "skl2onnx": ("predictors/graph.py",),
     "threadpoolctl": (
         "predictors/regressors.py",
-        "predictors/transfer/baselines.py",
-        "predictors/transfer/samplers.py",
-        "predictors/transfer/variance.py",
+        "predictors/transfer/",
         "predictors/trees.py",
         "search/gaussian.py",
         "search/inner.py",
@@ -82,8 +79,7 @@ HOMES = {
     "scipy": (
         "predictors/evaluate.py",
         "predictors/kernelwise.py",
-        "predictors/transfer/baselines.py",
-        "predictors/transfer/partition.py",
+        "predictors/transfer/",
         "search/gaussian.py",
         "search/supernet/evaluator.py",
     ),
