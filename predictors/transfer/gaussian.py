@@ -99,7 +99,7 @@ class GaussianPrior:
             weight * component.between(seen[component.view], some[component.view])
             for weight, component in zip(weights, self.components, strict=True)
         )
-        eigenvalues, directions = np.linalg.eigh(across[pivots])  # type: ignore[index]
+        eigenvalues, directions = np.linalg.eigh(across[pivots])
         kept = eigenvalues > 1e-6 * eigenvalues.max()
         factor = across @ (directions[:, kept] / np.sqrt(eigenvalues[kept]))
         return np.column_stack([factor, np.full(number, _CHOICE_MEAN)])
@@ -138,8 +138,7 @@ class FittedGaussian:
         seen = self.prior.see(genomes)
         with threadpool_limits(1):
             across = covariances(self.prior.components, seen, self.known)
-            mean = np.einsum("cnk,ck->n", across, self.posterior.coefficients) + self.posterior.constant
-            variance = self.posterior.variance(across, own_variances(self.prior.components, seen))
+            mean, variance = self.posterior.tell(across, own_variances(self.prior.components, seen))
         return LogLatency(self.centre + self.spread * mean, self.spread * np.sqrt(variance))
 
     @property

@@ -41,7 +41,7 @@ def build_transfer_predictor(fitted: FittedGaussian, measured: GenomeArray, card
     A network's coverage is the share of its active choices that occur in these. Raises :class:`PredictorError` if float32 does not suffice.
     """
     index = fitted.prior.views.index
-    seen_choices = masked_one_hot(index, measured).any(axis=0)
+    seen_choices = np.asarray(masked_one_hot(index, measured).any(axis=0))
     listed = None if fitted.prior.views.portable else every_genome(index)
     if listed is not None:
         return _list(fitted, listed, seen_choices, card)
@@ -80,20 +80,29 @@ def _compute(fitted: FittedGaussian, seen_choices: npt.NDArray[np.bool_], card: 
     hot = "masked_one_hot"
     if prior.sources is not None:
         views |= _through_sources(graph, prior.sources, views)
-    means, summed, owns = [], [], []
+    parts, summed, owns = [], [], []
     for number, component in enumerate(prior.components):
         name = f"component{number}"
         across = _between(graph, component, views[component.view], fitted.known[component.view], name)
-        means.append(_times(graph, across, posterior.coefficients[number][:, None], f"{name}_mean"))
+        parts.append(across)
         weight = np.array(posterior.weights[number], dtype=np.float32)
         summed.append(graph.add("Mul", [across, graph.constant(f"{name}_weight", weight)], f"{name}_weighted"))
         if component.shape == "linear":
             squares = _squares(graph, views[component.view], f"{name}_squares")
             owns.append(graph.add("Mul", [squares, f"{name}_weight"], f"{name}_own"))
-    mean = graph.add("Squeeze", [_sum(graph, means, posterior.constant, "standardised"), _axis(graph, 1)], "mean")
+    joined = graph.add("Concat", parts, "covariances", axis=1)
+    products = _times(graph, joined, posterior.coefficients.reshape(-1, len(posterior.share)), "products")
+    by_mixture = graph.add("Add", [products, graph.constant("constants", posterior.constants.astype(np.float32))], "by_mixture")
+    share = posterior.share[:, None]
+    column = _times(graph, by_mixture, share, "mean_column")
+    mean = graph.add("Squeeze", [column, _axis(graph, 1)], "mean")
+    apart = graph.add("Sub", [by_mixture, column], "apart")
+    between = graph.add(
+        "Squeeze", [_times(graph, graph.add("Mul", [apart, apart], "apart_squares"), share, "between_column"), _axis(graph, 1)], "between"
+    )
     log_latency = _affine(graph, mean, fitted.spread, fitted.centre, "log_latency")
     latency = graph.add("Exp", [log_latency], "latency")
-    # The variance of a new measurement (see Posterior.variance), and with it both ends of the interval.
+    # The variance of a new measurement (see Posterior.tell), and with it both ends of the interval.
     covariance = _sum(graph, summed, MEAN_VARIANCE, "covariance")
     explained_parts = graph.add("Mul", [_times(graph, covariance, posterior.inverse, "solved"), covariance], "explained_parts")
     explained = graph.sum_columns(explained_parts, "explained")
@@ -102,7 +111,8 @@ def _compute(fitted: FittedGaussian, seen_choices: npt.NDArray[np.bool_], card: 
     )
     own = _sum(graph, owns, MEAN_VARIANCE + constant_own, "own")
     left = graph.add("Max", [graph.add("Sub", [own, explained], "unexplained"), _number(graph, "nought", 0.0)], "at_least_nought")
-    variance = _affine(graph, left, posterior.scale, posterior.scale * posterior.noise, "variance")
+    within = _affine(graph, left, posterior.scale, posterior.scale * posterior.noise, "within")
+    variance = graph.add("Add", [within, between], "variance")
     deviation = graph.add("Sqrt", [variance], "deviation")
     reach = graph.add("Mul", [deviation, _number(graph, "reach_factor", fitted.interval_factor * fitted.spread)], "reach")
     lower = graph.add("Exp", [graph.add("Sub", [log_latency, reach], "log_lower")], "lower")

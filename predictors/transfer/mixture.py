@@ -78,15 +78,17 @@ def evidence(among: FloatArray, values: FloatArray, weights: FloatArray, trust: 
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """What n values say. A new network's mean is ``constant`` plus the sum over c, i of ``covariance[c, new, i] * coefficients[c, i]``.
+    """What n values say, by the Q most likely mixtures, each with its ``share`` float64[Q] that sum to 1.
 
-    For the variance the averaged mixture ``weights`` float64[C] stands in, with ``noise`` and the squared ``scale``: ``inverse``
+    Mixture q tells a new network to be ``constants[q]`` and the sum over c, i of ``covariance[c, new, i] * coefficients[c, i, q]``. For
+    the variance within a mixture their average ``weights`` float64[C] stands in, with ``noise`` and the squared ``scale``: ``inverse``
     float64[n, n] is that of its covariance matrix with mean and noise. ``left_out`` and ``left_out_deviation`` float64[n]: each value
-    less what the others say, and the deviation expected of it. ``shares`` float64[W]: how likely each mixture is.
+    less what the others say, and the deviation expected of it. ``shares`` float64[W]: how likely each of all mixtures is.
     """
 
     coefficients: FloatArray
-    constant: float
+    constants: FloatArray
+    share: FloatArray
     weights: FloatArray
     noise: float
     scale: float
@@ -95,12 +97,20 @@ class Posterior:
     left_out_deviation: FloatArray
     shares: FloatArray
 
-    def variance(self, across: FloatArray, own: FloatArray) -> FloatArray:
-        """Of new measurements, float64[N]: from covariances float64[C, N, n] with the measured networks and own ones float64[C, N]."""
+    def tell(self, across: FloatArray, own: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Mean and variance of new measurements, float64[N] each.
+
+        ``across`` float64[C, N, n] are their covariances with the measured networks, ``own`` float64[C, N] with themselves. The variance
+        is that within a mixture and that between the mixtures' means.
+        """
+        number = across.shape[1]
+        by_mixture = across.transpose(1, 0, 2).reshape(number, -1) @ self.coefficients.reshape(-1, len(self.share)) + self.constants
+        mean: FloatArray = by_mixture @ self.share
+        between = (by_mixture - mean[:, None]) ** 2 @ self.share
         summed = np.tensordot(self.weights, across, 1) + MEAN_VARIANCE
-        explained = np.einsum("ni,ij,nj->n", summed, self.inverse, summed)
-        spread: FloatArray = self.scale * (np.maximum(self.weights @ own + MEAN_VARIANCE - explained, 0.0) + self.noise)
-        return spread
+        explained = ((summed @ self.inverse) * summed).sum(axis=1)
+        within = self.scale * (np.maximum(self.weights @ own + MEAN_VARIANCE - explained, 0.0) + self.noise)
+        return mean, within + between
 
 
 def infer(among: FloatArray, values: FloatArray, mixtures: Mixtures) -> Posterior:
@@ -111,30 +121,26 @@ def infer(among: FloatArray, values: FloatArray, mixtures: Mixtures) -> Posterio
         logarithms = mixtures.log_prior + evidence(among, values, mixtures.weights, trust)
         likely = np.exp(logarithms - logarithms.max())
         likely /= likely.sum()
-        coefficients = np.zeros((among.shape[0], number))
-        constant = total = noise = 0.0
-        left_out = np.zeros(number)
-        for place in np.argsort(-likely, axis=None)[:_AVERAGED]:
-            row, column = divmod(int(place), len(NOISES))
-            share = float(likely[row, column])
-            inverse = np.linalg.inv(np.tensordot(mixtures.weights[row], among, 1) + MEAN_VARIANCE + np.diag(NOISES[column] / trust))
-            solved = inverse @ values
-            coefficients += share * mixtures.weights[row][:, None] * solved
-            constant += share * MEAN_VARIANCE * float(solved.sum())
-            left_out += share * solved / np.diag(inverse)
-            noise += share * NOISES[column]
-            total += share
-        coefficients, constant, left_out, noise = coefficients / total, constant / total, left_out / total, noise / total
+        rows, columns = np.unravel_index(np.argsort(-likely, axis=None)[:_AVERAGED], likely.shape)
+        share = likely[rows, columns] / likely[rows, columns].sum()
+        noises = np.array(NOISES)[columns]
+        covariances = np.tensordot(mixtures.weights[rows], among, 1) + MEAN_VARIANCE + np.eye(number) * (noises[:, None] / trust)[:, None]
+        inverses = np.linalg.inv(covariances)
+        solved = inverses @ values
+        left_out_by = solved / np.einsum("qii->qi", inverses)
+        left_out = share @ left_out_by
         if remaining:
             usual = 1.4826 * float(np.median(np.abs(left_out))) + 1e-9
             trust = (_FREEDOM + 1) / (_FREEDOM + (left_out / usual) ** 2)
             trust /= trust.max()
-    shares = likely.sum(axis=1)
-    weights = shares @ mixtures.weights
-    covariance = np.tensordot(weights, among, 1) + MEAN_VARIANCE + np.diag(noise / trust)
-    inverse = np.linalg.inv(covariance)
+    weights, noise = share @ mixtures.weights[rows], float(share @ noises)
+    inverse = np.linalg.inv(np.tensordot(weights, among, 1) + MEAN_VARIANCE + np.diag(noise / trust))
     scale = (_PRIOR_RATE + 0.5 * float(values @ inverse @ values)) / (_PRIOR_SHAPE + 0.5 * number)
     # A value that is left out is a new measurement: its noise is the usual one, however little it was trusted.
-    unexplained = 1 / np.diag(inverse) - noise / trust + noise
-    deviation = np.sqrt(scale * np.maximum(unexplained, noise))
-    return Posterior(coefficients, constant, weights, noise, scale, inverse, left_out, deviation, shares)
+    within = scale * np.maximum(1 / np.diag(inverse) - noise / trust + noise, noise)
+    between = share @ (left_out_by - left_out) ** 2
+    coefficients = np.einsum("qc,qi->ciq", mixtures.weights[rows], solved)
+    constants = MEAN_VARIANCE * solved.sum(axis=1)
+    return Posterior(
+        coefficients, constants, share, weights, noise, scale, inverse, left_out, np.sqrt(within + between), likely.sum(axis=1)
+    )

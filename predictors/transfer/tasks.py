@@ -114,7 +114,7 @@ def run_task(task: Task, samples: int, seed: int, model: TransferModel | None = 
     usable = np.flatnonzero(np.isfinite(latency_ms).any(axis=1))
     genomes, latency_ms = task.latencies.genomes[usable], latency_ms[usable]
     sample = np.sort(rng.permutation(len(genomes))[: task.source_sample])
-    sources = Sources(genomes[sample], latency_ms[np.ix_(sample, range(len(task.known)))], task.known)
+    sources = Sources(genomes[sample], latency_ms[sample, : len(task.known)], task.known)
     begin = perf_counter()
     prior = GaussianPrior.of(task.space, sources, seed) if model is None or sampler == DEFAULT_SAMPLER else None
     shared_s = perf_counter() - begin
