@@ -36,7 +36,7 @@ SHARED_BY_DEVICES = {f"layerclock.devices.{name}" for name in ("attribution", "c
 
 # Where a heavy or optional package may be imported; files or folders. Under TYPE_CHECKING it may be anywhere.
 HOMES = {
-    "torch": ("devices/export.py", "search/networks/", "search/supernet/"),
+    "torch": ("devices/export.py", "predictors/neural/", "search/networks/", "search/supernet/"),
     "openvino": ("devices/openvino.py",),
     "onnxruntime": ("devices/onnx_file.py", "devices/onnxruntime.py", "predictors/portable.py"),
     "onnx": (
@@ -66,7 +66,14 @@ HOMES = {
         "search/inner.py",
         "search/light_predictors.py",
     ),
-    "scipy": ("predictors/evaluate.py", "predictors/kernelwise.py", "search/gaussian.py", "search/supernet/evaluator.py"),
+    "scipy": (
+        "predictors/evaluate.py",
+        "predictors/kernelwise.py",
+        "predictors/neural/nasflat.py",
+        "predictors/neural/tasks.py",
+        "search/gaussian.py",
+        "search/supernet/evaluator.py",
+    ),
     "pymoo": ("search/algorithms/nsga2.py", "search/plugs.py", "search/ranking.py"),
     "moocore": ("search/ranking.py",),
     "PIL": ("search/supernet/image_folder.py",),

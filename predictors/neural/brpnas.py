@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from layerclock.predictors.transfer.problem import Sources
     from layerclock.space import GenomeArray
 
-__all__ = ["BrpNas", "GraphConvolutions", "PretrainedBrpNas"]
+__all__ = ["BrpNas", "FittedBrpNas", "GraphConvolutions", "PretrainedBrpNas"]
 
 FloatArray = npt.NDArray[np.float64]
 _LAYERS = 4
+_PRETRAINING = Schedule(1000, 1e-3, 5e-4)
+_TRAINING = Schedule(150, 4e-4, 5e-4)
 _CHUNK = 2048
 
 
@@ -73,8 +75,8 @@ class BrpNas:
     width: int = 128
     dropout: float = 2e-3
     batch: int = 64
-    pretraining: Schedule = Schedule(1000, 1e-3, 5e-4)
-    training: Schedule = Schedule(150, 4e-4, 5e-4)
+    pretraining: Schedule = _PRETRAINING
+    training: Schedule = _TRAINING
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -6,14 +6,14 @@ path from input to output are joined to nothing, but keep their operation: wheth
 runs module by module computes it, an exported network no longer has it (counts of the chosen operations order HELP's GPU latencies with a
 Spearman of 0.98, counts of the live ones with 0.89; for an embedded TPU behind a compiler it is the other way round, 0.87 and 0.98).
 
-Any other space gives a chain of its sites, each with the layer that stands there: its number in the space's vocabulary, or "nothing".
-Sites that are the same in every network say nothing and are left out.
+Any other space gives a chain of its sites, each with the layer that stands there, or "nothing": the layer's operation and its number among
+the different layers that may stand at the site. Sites that offer the same choices so share their codes, though their shapes differ, and
+twenty samples teach something of each choice; the vertex' place tells the shape. Sites that are the same in every network are left out.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -24,6 +24,8 @@ from layerclock.errors import SpaceError
 from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from layerclock.interfaces import SearchSpace
     from layerclock.space import Gene, GenomeArray
 
@@ -58,10 +60,11 @@ class Graphs:
 class GraphEncoder:
     """Makes graphs of the networks of one space.
 
-    ``vertices`` is their number with input and output, ``operations`` the number of codes: nothing, the operations, input and output.
+    ``places`` int64[V] tells which vertices, input and output among them, stand for different places in the network: all of a chain;
+    those of a cell are told by what they are joined to. ``operations`` is the number of codes: nothing, the operations, input and output.
     """
 
-    vertices: int
+    places: npt.NDArray[np.int64]
     operations: int
     _encode: Callable[[GenomeArray], Graphs]
 
@@ -94,7 +97,7 @@ def _cells(genes: tuple[Gene, ...], space: _HasLiveOperations) -> GraphEncoder:
         adjacency = follows & joined[:, :, None] & joined[:, None, :]
         return Graphs(adjacency.astype(np.float32), codes)
 
-    return GraphEncoder(vertices, choices + 2, encode)
+    return GraphEncoder(np.array([0] + [1] * (vertices - 1), dtype=np.int64), choices + 2, encode)
 
 
 def _chain(index: SiteIndex, name: str) -> GraphEncoder:
@@ -103,16 +106,26 @@ def _chain(index: SiteIndex, name: str) -> GraphEncoder:
     telling = [column for column, own in enumerate(options) if len(set(own.tolist())) > 1]
     if not telling:
         raise SpaceError(f"all networks of the space {name!r} are the same", "a predictor needs networks that differ")
-    known = np.unique(np.concatenate([options[column] for column in telling]))
-    known = known[known >= 0]
-    code_of = np.zeros(len(index.vocabulary) + 1, dtype=np.int64)  # the last, at -1, is nothing
-    code_of[known] = 1 + np.arange(len(known))
-    vertices = len(telling) + 2
+    numbers: dict[tuple[str, int], int] = {}
+    code_of = [_codes(options[column], index, numbers) for column in telling]
+    vertices, operations = len(telling) + 2, len(numbers) + 3
     path = np.eye(vertices, k=1, dtype=np.float32)
 
     def encode(genomes: GenomeArray) -> Graphs:
-        codes = np.pad(code_of[index.layers(genomes)[:, telling]], ((0, 0), (1, 1)))
-        codes[:, 0], codes[:, -1] = len(known) + 1, len(known) + 2
+        chosen = index.options(index.check(genomes))[:, telling] - index.offsets[telling]
+        codes = np.full((len(chosen), vertices), operations - 2, dtype=np.int64)
+        codes[:, -1] = operations - 1
+        for place, code in enumerate(code_of):
+            codes[:, 1 + place] = code[chosen[:, place]]
         return Graphs(np.repeat(path[None], len(codes), axis=0), codes)
 
-    return GraphEncoder(vertices, len(known) + 3, encode)
+    return GraphEncoder(np.arange(vertices), operations, encode)
+
+
+def _codes(layers: npt.NDArray[np.int64], index: SiteIndex, numbers: dict[tuple[str, int], int]) -> npt.NDArray[np.int64]:
+    """The code of each option of a site, whose layers are ``layers``; ``numbers`` knows the codes so far, and is added to."""
+    different = [int(layer) for layer in dict.fromkeys(layers.tolist()) if layer >= 0]
+    # What the first of them is tells sites of one sort from others.
+    sort = index.vocabulary[different[0]].op
+    code = {layer: numbers.setdefault((sort, number), len(numbers) + 1) for number, layer in enumerate(different)}
+    return np.array([code.get(layer, NOTHING) for layer in layers.tolist()], dtype=np.int64)

@@ -28,7 +28,8 @@ class DenseGraphFlow(nn.Module):
     def forward(self, features: torch.Tensor, adjacency: torch.Tensor, operations: torch.Tensor) -> torch.Tensor:
         """float32[N, V, outputs]."""
         carried = self.flow(features)
-        return torch.sigmoid(self.gate(operations)) * (adjacency.mT @ carried) + carried + self.bias
+        flowed: torch.Tensor = torch.sigmoid(self.gate(operations)) * (adjacency.mT @ carried) + carried + self.bias
+        return flowed
 
 
 class GraphAttention(nn.Module):

@@ -1,17 +1,16 @@
-"""NASFLAT (Akhauri and Abdelfattah, MLSys 2024, arXiv:2403.02446): a graph network ranks latencies on many devices, then adapts to a new one.
+"""NASFLAT (Akhauri and Abdelfattah, MLSys 2024, arXiv:2403.02446): a graph network ranks on many devices, then adapts to a new one.
 
 It is pre-trained to rank networks on every source device. The new device begins with the embedding of the source device that orders its
 few samples best, and the whole network is then trained on these samples for a few steps. A rising line brings the scores to log latency.
 
-Two things differ from the authors' code. Pairs are compared within a device only, never across (their latencies are brought to one range
-for that), and all pairs of a batch count, not a random few. The source device to begin with is found by what the network thinks of the
-samples on each source device, because the samples need not have been measured there.
+Two things differ from the authors' code (github.com/abdelfattah-lab/nasflat_latency). They compare latencies across devices, after bringing
+them to one range, and a random few pairs of a batch; here all pairs of one device count. And the source device to begin with is found by
+what the network thinks of the samples on each source device, because the samples need not have been measured there.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,25 +29,25 @@ from layerclock.predictors.transfer.problem import LogLatency
 
 if TYPE_CHECKING:
     from layerclock.interfaces import SearchSpace
+    from layerclock.predictors.neural.supplements import Supplement
     from layerclock.predictors.transfer.problem import Sources
     from layerclock.space import GenomeArray
 
-__all__ = ["Nasflat", "PretrainedNasflat", "Supplement"]
+__all__ = ["FittedNasflat", "Nasflat", "PretrainedNasflat"]
 
 FloatArray = npt.NDArray[np.float64]
-# Vectors float64[N, F] that describe genomes int64[N, G] beside their graphs: zero-cost proxies, say.
-Supplement = Callable[["GenomeArray"], FloatArray]
-
 _CHUNK = 2048
+_PRETRAINING = Schedule(800, 1e-3)
+_ADAPTATION = Schedule(40, 1e-3)
 
 
 @dataclass(frozen=True, slots=True)
 class Nasflat:
     """NASFLAT's options.
 
-    ``width`` of the graph layers and ``head`` of the perceptron; ``embedding``, half for the operation and half for the device. ``pretraining``
-    takes batches of ``batch`` latencies; the paper has width 128 and 150 epochs. ``adaptation`` takes all samples in each step; the paper
-    has a rate of 0.003 and 40 steps on NAS-Bench-201, 0.001 and 30 steps on FBNet. Everything random follows from ``seed``.
+    ``width`` of the graph layers and ``head`` of the perceptron; ``embedding``, half for the operation and half for the device.
+    ``pretraining`` takes batches of ``batch`` latencies; the authors have width 128 and 150 epochs. ``adaptation`` takes all samples in
+    each step; they have a rate of 0.003 and 40 steps on NAS-Bench-201, 0.001 and 30 steps on FBNet. ``seed`` settles all that is random.
     """
 
     width: int = 64
@@ -57,8 +56,8 @@ class Nasflat:
     dropout: float = 0.1
     margin: float = 0.1
     batch: int = 128
-    pretraining: Schedule = Schedule(1500, 1e-3)
-    adaptation: Schedule = Schedule(40, 3e-3)
+    pretraining: Schedule = _PRETRAINING
+    adaptation: Schedule = _ADAPTATION
     supplement: Supplement | None = None
     seed: int = 0
 
@@ -76,7 +75,7 @@ class Nasflat:
         devices = 0 if sources is None else len(sources.devices)
         with reproducible(self.seed) as generator:
             network = NasflatNetwork(
-                encoder.operations, devices + 1, scaling.columns, self.width, self.embedding, self.head, self.dropout
+                encoder.operations, encoder.places, devices + 1, scaling.columns, self.width, self.embedding, self.head, self.dropout
             )
             if sources is not None:
                 self._learn(network, encoder, scaling, sources, generator)
@@ -93,7 +92,6 @@ class Nasflat:
         supplement = scaling(sources.genomes)
         rows, columns = np.nonzero(~np.isnan(sources.latency_ms))
         network_of, device_of = torch.tensor(rows), torch.tensor(columns)
-        # Only the order counts: ranks do not lose digits where latencies are very large.
         latency = torch.tensor(sources.latency_ms[rows, columns])
 
         def loss(_: int) -> torch.Tensor:
@@ -136,9 +134,7 @@ class PretrainedNasflat:
             line = LogLine.fit(fitted.scores(genomes), np.log(latency_ms))
         return FittedNasflat(self, network, line)
 
-    def _begin_like_nearest(
-        self, network: NasflatNetwork, graphs: GraphTensors, supplement: torch.Tensor, latency_ms: FloatArray
-    ) -> None:
+    def _begin_like_nearest(self, network: NasflatNetwork, graphs: GraphTensors, supplement: torch.Tensor, latency_ms: FloatArray) -> None:
         """Give the new device the embedding of the source device whose predicted order correlates best with the samples' (section 5.3)."""
         if not self.devices:
             return

@@ -7,6 +7,7 @@ ones gives the vertices' features, whose mean, with a supplementary encoding whe
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +19,9 @@ from layerclock.predictors.neural.graph_layers import EnsembleLayer
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import numpy as np
+    import numpy.typing as npt
+
     from layerclock.predictors.neural.training import GraphTensors
 
 __all__ = ["NasflatNetwork"]
@@ -26,16 +30,27 @@ _ENCODED = 48
 
 
 class NasflatNetwork(nn.Module):
-    """``operations`` codes, ``devices`` embeddings, ``supplement`` numbers beside the graph (0: none).
+    """``operations`` codes on vertices of ``places`` int64[V], ``devices`` embeddings, ``supplement`` numbers beside the graph (0: none).
 
     ``width`` is that of the graph layers, ``embedding`` that of an operation on a device (half and half), ``head`` of the perceptron.
     """
 
-    def __init__(self, operations: int, devices: int, supplement: int, width: int, embedding: int, head: int, dropout: float) -> None:
+    def __init__(
+        self,
+        operations: int,
+        places: npt.NDArray[np.int64],
+        devices: int,
+        supplement: int,
+        width: int,
+        embedding: int,
+        head: int,
+        dropout: float,
+    ) -> None:
         super().__init__()
         self.operation = nn.Embedding(operations, embedding // 2)
         self.device = nn.Embedding(devices, embedding - embedding // 2)
-        self.start = nn.Parameter(torch.randn(2, width) / width**0.5)  # of the input, and of any other vertex
+        self.start = nn.Embedding(int(places.max()) + 1, width)
+        self.places = nn.Buffer(torch.tensor(places))
         self.gathering = nn.ModuleList(EnsembleLayer(width, width, embedding) for _ in range(2))
         self.telling = _perceptron([width, width, width], width)
         self.refine = _perceptron([embedding + width, 128], embedding)
@@ -48,7 +63,7 @@ class NasflatNetwork(nn.Module):
         on_device = self.device(device)[:, None].expand(-1, graphs.codes.shape[1], -1)
         operations = torch.cat([self.operation(graphs.codes), on_device], dim=-1)
         # The same for all networks until the first layer has seen their graphs: one row stands for all.
-        start = torch.cat([self.start[:1], self.start[1:].expand(graphs.codes.shape[1] - 1, -1)])[None]
+        start = self.start(self.places)[None]
         gathered = _passed(self.gathering, start, graphs.adjacency, operations)[:, -1]
         told = self.telling(gathered)[:, None].expand(-1, graphs.codes.shape[1], -1)
         refined = self.refine(torch.cat([operations, told], dim=-1))
@@ -68,6 +83,6 @@ def _passed(layers: Iterable[nn.Module], features: torch.Tensor, adjacency: torc
 def _perceptron(hidden: list[int], outputs: int, dropout: float = 0.0) -> nn.Sequential:
     """Linear layers from ``hidden[0]`` inputs over the other widths to ``outputs``, with rectifiers between."""
     layers: list[nn.Module] = []
-    for before, after in zip(hidden[:-1], hidden[1:], strict=True):
+    for before, after in pairwise(hidden):
         layers += [nn.Linear(before, after), nn.ReLU()] + ([nn.Dropout(dropout)] if dropout else [])
     return nn.Sequential(*layers, nn.Linear(hidden[-1], outputs))

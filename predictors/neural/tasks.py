@@ -1,4 +1,4 @@
-"""How well a transfer method orders the networks of new devices: the protocol of NASFLAT's tasks (Akhauri and Abdelfattah 2024, section 6)."""
+"""How well a transfer method orders the networks of new devices: the protocol of NASFLAT's tasks (arXiv:2403.02446, section 6)."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def rank_correlations(
     for device, column in enumerate(latency_ms.T):
         order = rng.permutation(np.flatnonzero(~np.isnan(column)))
         if len(order) < samples + 2:
-            raise ArgumentError(f"device {device} measured {len(order)} networks", f"{samples} are to learn from, and two or more to judge by")
+            raise ArgumentError(f"device {device} measured {len(order)} networks", f"{samples} are to learn from, two or more to judge by")
         few, rest = order[:samples], order[samples:]
         given = genomes[few], column[few]
         fitted = pretrained.adapt(*given) if pretrained is not None else model.fit(space, sources, *given)

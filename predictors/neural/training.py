@@ -74,9 +74,7 @@ def reproducible(seed: int) -> Iterator[torch.Generator]:
 
 def optimise(network: nn.Module, schedule: Schedule, loss: Callable[[int], torch.Tensor]) -> None:
     """Train ``network`` in place: ``loss(step)`` is what each step makes smaller. It is left in the mode for answering."""
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, foreach=True
-    )
+    optimiser = torch.optim.AdamW(network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, foreach=True)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, schedule.steps)
     network.train()
     for step in range(schedule.steps):

@@ -17,7 +17,7 @@ from layerclock.space import Gene, Site, SiteIndex, sample
 def test_a_cell_is_a_graph_of_its_edges() -> None:
     space = nas_bench_201()
     encoder = GraphEncoder.of(space)
-    assert (encoder.vertices, encoder.operations) == (8, 7)
+    assert (encoder.places.tolist(), encoder.operations) == ([0, 1, 1, 1, 1, 1, 1, 1], 7)
     full, dead, nothing = (
         space.from_arch_string(text)
         for text in (
@@ -42,39 +42,40 @@ def test_what_is_joined_is_what_is_live() -> None:
     space = nas_bench_201()
     genomes = sample(SiteIndex.of(space), 500, np.random.default_rng(0))
     graphs = GraphEncoder.of(space)(genomes)
-    assert np.array_equal(graphs.adjacency.any(axis=1)[:, 1:-1], space.live_operations(genomes) != NOTHING)
-    assert np.array_equal(graphs.adjacency.any(axis=2)[:, 1:-1], space.live_operations(genomes) != NOTHING)
+    for axis in (1, 2):
+        assert np.array_equal(graphs.adjacency.sum(axis=axis)[:, 1:-1] > 0, space.live_operations(genomes) != NOTHING)
     assert not np.tril(graphs.adjacency).any(), "a vertex reads only from those before it"
 
 
 def test_any_other_space_is_a_chain_of_its_sites() -> None:
     encoder, index = GraphEncoder.of(TINY), SiteIndex.of(TINY)
     graphs = encoder(EVERY_TINY)
-    assert encoder.vertices == len(index.sites) + 2
-    assert encoder.operations == len(index.vocabulary) + 3
-    assert np.array_equal(graphs.adjacency, np.repeat(np.eye(encoder.vertices, k=1)[None], len(EVERY_TINY), axis=0))
+    vertices = len(index.sites) + 2
+    assert encoder.places.tolist() == list(range(vertices))
+    assert np.array_equal(graphs.adjacency, np.repeat(np.eye(vertices, k=1)[None], len(EVERY_TINY), axis=0))
     layers = index.layers(EVERY_TINY)
     assert np.array_equal(graphs.codes[:, 1:-1] == NOTHING, layers < 0)
-    assert len(np.unique(graphs.codes, axis=0)) == len(EVERY_TINY), "networks that differ have codes that differ"
-    pairs = {(int(layer), int(code)) for layer, code in zip(layers.ravel(), graphs.codes[:, 1:-1].ravel(), strict=True)}
-    assert len(pairs) == len({layer for layer, _ in pairs}) == len({code for _, code in pairs}), "one code a layer"
+    for layer, code in zip(layers.T, graphs.codes[:, 1:-1].T, strict=True):
+        pairs = set(zip(layer.tolist(), code.tolist(), strict=True))
+        assert len(pairs) == len(set(layer)) == len(set(code)), "at one place, one code a layer"
+    assert encoder.operations == 4 + 3, "two widths of two kernels, the same at all places; nothing, input, output"
 
 
-def test_sites_that_never_change_are_left_out() -> None:
-    space = load_space("fbnet")
-    encoder = GraphEncoder.of(space)
-    assert encoder.vertices == 22 + 2
-    assert encoder(np.zeros((3, 22), dtype=np.int64)).codes.max() == encoder.operations - 1
+def test_places_that_offer_the_same_choices_share_their_codes() -> None:
+    encoder = GraphEncoder.of(load_space("fbnet"))
+    assert len(encoder.places) == 22 + 2, "stem and head never change"
+    # Choice 8 is to skip: a convolution where the shape changes, else nothing.
+    codes = encoder(np.arange(9)[:, None] * np.ones((1, 22), dtype=np.int64)).codes[:, 1:-1]
+    assert (codes[:8] == codes[:8, :1]).all()
+    assert len(set(codes[:8, 0])) == 8
+    assert set(codes[8]) == {NOTHING, codes.max()}
 
 
 def test_what_cannot_be_a_graph_is_refused() -> None:
     class Same:
         name, inputs = "same", ()
         genes = (Gene("a", (1, 2)),)
-        sites = (Site("only", (), (Layer("op", (), (), ()),)),)
-
-        def build(self, genome: object) -> None:
-            raise AssertionError
+        sites = (Site("only", (), (Layer("op", (), (), (), 0, 0),)),)
 
     with pytest.raises(SpaceError, match="'same' are the same"):
         GraphEncoder.of(Same())  # type: ignore[arg-type]
