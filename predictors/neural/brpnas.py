@@ -1,4 +1,4 @@
-"""BRP-NAS's latency predictor (Dudziak et al., NeurIPS 2020, arXiv:2007.08668, section 3): a graph convolutional network of four layers.
+"""BRP-NAS's latency predictor (Dudziak et al., NeurIPS 2020, arXiv:2007.08668): a graph convolutional network of four layers.
 
 The graph has one more vertex, which reads from all others and whose features are the network's. The loss is the mean absolute error of
 log latency, standardised. The paper trains on 900 networks of the device alone; here other devices' latencies, where given, come first:
@@ -41,10 +41,13 @@ _CHUNK = 2048
 class GraphConvolutions(nn.Module):
     """Four times ``relu(LayerNorm(A X W))``; a line through the last features of the vertex that sees all others."""
 
-    def __init__(self, operations: int, width: int, dropout: float) -> None:
+    def __init__(self, operations: int, places: npt.NDArray[np.int64], width: int, dropout: float) -> None:
         super().__init__()
         # A product of one-hot codes with a matrix, as in the paper, is a look-up in it; the last row is the vertex that sees all.
         self.code = nn.Embedding(operations + 1, width)
+        # In a chain the same code means different layers at different places.
+        self.place = nn.Embedding(int(places.max()) + 2, width)
+        self.places = nn.Buffer(torch.tensor(np.append(int(places.max()) + 1, places)))
         self.linear = nn.ModuleList(nn.Linear(width, width) for _ in range(_LAYERS - 1))
         self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(_LAYERS))
         self.dropout = nn.Dropout(dropout)
@@ -56,7 +59,7 @@ class GraphConvolutions(nn.Module):
         reads = functional.pad(graphs.adjacency, (1, 0, 1, 0))
         reads[:, 0] = 1.0
         reads = reads + torch.diag(torch.tensor([0.0] + [1.0] * graphs.codes.shape[1]))
-        features = self.code(codes)
+        features = self.code(codes) + self.place(self.places)
         for number, norm in enumerate(self.norm):
             carried = self.linear[number - 1](features) if number else features
             features = self.dropout(functional.relu(norm(reads @ carried)))
@@ -90,7 +93,7 @@ class BrpNas:
         """
         encoder = GraphEncoder.of(space)
         with reproducible(self.seed) as generator:
-            network = GraphConvolutions(encoder.operations, self.width, self.dropout)
+            network = GraphConvolutions(encoder.operations, encoder.places, self.width, self.dropout)
             if sources is not None:
                 common = _common(sources)
                 known = ~np.isnan(common)

@@ -1,7 +1,7 @@
 """Networks as graphs of operations, for any space.
 
 A space whose genomes are cells (it has ``live_operations``, and its genes are called ``edge<from><to>``, as NAS-Bench-201's) gives
-the cell's graph: each edge of the cell is a vertex, as in BRP-NAS (Dudziak et al. 2020, arXiv:2007.08668, section 3). Edges that lie on no
+the cell's graph: each edge of the cell is a vertex, as in BRP-NAS (Dudziak et al. 2020, arXiv:2007.08668). Edges that lie on no
 path from input to output are joined to nothing, but keep their operation: whether it takes time depends on who measured. A framework that
 runs module by module computes it, an exported network no longer has it (counts of the chosen operations order HELP's GPU latencies with a
 Spearman of 0.98, counts of the live ones with 0.89; for an embedded TPU behind a compiler it is the other way round, 0.87 and 0.98).

@@ -16,7 +16,7 @@ __all__ = ["DenseGraphFlow", "EnsembleLayer", "GraphAttention"]
 class DenseGraphFlow(nn.Module):
     """``sigmoid(O Wo) * (A X Wf) + X Wf + b``: what flows into a vertex passes a gate that its operation sets.
 
-    Ning et al. 2020 (GATES, arXiv:2004.01899), as in NASFLAT (Akhauri and Abdelfattah 2024, arXiv:2403.02446, section 4).
+    Ning et al. 2020 (GATES, arXiv:2004.01899), as in NASFLAT (Akhauri and Abdelfattah 2024, arXiv:2403.02446).
     """
 
     def __init__(self, inputs: int, outputs: int, embedding: int) -> None:
@@ -33,9 +33,9 @@ class DenseGraphFlow(nn.Module):
 
 
 class GraphAttention(nn.Module):
-    """``LayerNorm(sigmoid(O Wo) * sum_j softmax_j(LeakyReLU(A_ij a(X_i Wp * X_j Wp))) X_j Wp)`` (NASFLAT, section 4).
+    """``LayerNorm(sigmoid(O Wo) * sum_j softmax_j(LeakyReLU(A_ij a(X_i Wp * X_j Wp))) X_j Wp)`` (NASFLAT).
 
-    As in the paper, a vertex that is not read from has the weight of a logit of 0, not none: each vertex sees the whole network.
+    As in the authors' code, a vertex that is not read from has the weight of a logit of 0, not none: each vertex sees the whole network.
     """
 
     def __init__(self, inputs: int, outputs: int, embedding: int) -> None:
@@ -57,7 +57,7 @@ class GraphAttention(nn.Module):
 
 
 class EnsembleLayer(nn.Module):
-    """The mean of :class:`DenseGraphFlow` and :class:`GraphAttention` (NASFLAT, section 4)."""
+    """The mean of :class:`DenseGraphFlow` and :class:`GraphAttention` (NASFLAT)."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int) -> None:
         super().__init__()

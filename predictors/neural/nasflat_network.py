@@ -1,4 +1,4 @@
-"""NASFLAT's network (Akhauri and Abdelfattah 2024, arXiv:2403.02446, sections 4 and 5): a score for a graph of operations on a device.
+"""NASFLAT's network (Akhauri and Abdelfattah 2024, arXiv:2403.02446): a score for a graph of operations on a device.
 
 The embedding of each operation is joined by the device's. A first pass over the graph gathers what the whole network is; its answer at the
 output refines the embeddings, as training steps would refine the operations (TA-GATES, Ning et al. 2022). A second pass with the refined

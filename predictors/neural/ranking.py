@@ -17,7 +17,7 @@ _FLATTEST = 0.05
 
 
 def ranking_loss(scores: torch.Tensor, latency: torch.Tensor, device: torch.Tensor, margin: float) -> torch.Tensor:
-    """The mean over pairs of one device of ``max(0, margin - sign(y_i - y_j) (s_i - s_j))`` (Akhauri and Abdelfattah 2024, section 3).
+    """The mean over pairs of one device of ``max(0, margin - sign(y_i - y_j) (s_i - s_j))`` (NASFLAT, arXiv:2403.02446).
 
     ``scores``, ``latency`` float32[N] and ``device`` int64[N]; pairs of equal latency do not count.
     """

@@ -1,4 +1,4 @@
-"""Vectors that describe a network beside its graph: what NASFLAT calls supplementary encodings (arXiv:2403.02446, section 4.3)."""
+"""Vectors that describe a network beside its graph: what NASFLAT calls supplementary encodings (arXiv:2403.02446)."""
 
 from __future__ import annotations
 

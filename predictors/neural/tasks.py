@@ -1,4 +1,4 @@
-"""How well a transfer method orders the networks of new devices: the protocol of NASFLAT's tasks (arXiv:2403.02446, section 6)."""
+"""How well a transfer method orders the networks of new devices: the protocol of NASFLAT's tasks (arXiv:2403.02446)."""
 
 from __future__ import annotations
 

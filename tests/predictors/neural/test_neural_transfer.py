@@ -22,6 +22,7 @@ from layerclock.search.spaces.nasbench201 import nas_bench_201
 from layerclock.space import SiteIndex, sample
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from layerclock.predictors.transfer.problem import TransferModel
@@ -159,6 +160,12 @@ def test_the_threads_and_the_random_state_are_put_back() -> None:
         fail()
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_torch_comes_only_with_the_neural_predictors(run_python: Callable[[str], str]) -> None:
+    asked = "import sys; print('torch' in sys.modules)"
+    assert run_python(f"import layerclock.predictors, layerclock.predictors.transfer.problem; {asked}").strip() == "False"
+    assert run_python(f"import layerclock.predictors.neural.cells; {asked}").strip() == "False"
 
 
 def test_what_cannot_be_learned_from_is_refused(problem: Problem) -> None:
