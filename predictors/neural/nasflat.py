@@ -3,10 +3,10 @@
 It is pre-trained to rank networks on every source device. The new device begins with the embedding of the source device that orders its
 few samples best, and the whole network is then trained on these samples for a few steps. A rising line brings the scores to log latency.
 
-Three things differ from the authors' code (github.com/abdelfattah-lab/nasflat_latency). They compare latencies across devices, after bringing
-them to one range, and a random few pairs of a batch; here all pairs of one device count. Their FBNet is operations without order; here
-it is a chain whose vertices know their places. And the source device to begin with is found by what the network thinks of the samples on
-each source device, because the samples need not have been measured there.
+Three things differ from the authors' code (github.com/abdelfattah-lab/nasflat_latency). They compare latencies across devices, brought to
+one range, and a random few pairs of a batch; here all pairs of one device count. Their FBNet is operations without order, here a chain
+whose vertices know their places. And the source device to begin with is found by what the network thinks of the samples on each source
+device, because the samples need not have been measured there.
 """
 
 from __future__ import annotations
