@@ -36,7 +36,7 @@ SHARED_BY_DEVICES = {f"layerclock.devices.{name}" for name in ("attribution", "c
 
 # Where a heavy or optional package may be imported; files or folders. Under TYPE_CHECKING it may be anywhere.
 HOMES = {
-    "torch": ("devices/export.py", "predictors/proxies/", "search/networks/", "search/supernet/"),
+    "torch": ("devices/export.py", "predictors/neural/", "predictors/proxies/", "search/networks/", "search/supernet/"),
     "openvino": ("devices/openvino.py",),
     "zigzag": ("devices/accelerators/zigzag_model.py",),
     "onnxruntime": ("devices/onnx_file.py", "devices/onnxruntime.py", "predictors/portable.py"),
@@ -79,6 +79,8 @@ HOMES = {
     "scipy": (
         "predictors/evaluate.py",
         "predictors/kernelwise.py",
+        "predictors/neural/nasflat.py",
+        "predictors/neural/tasks.py",
         "predictors/transfer/",
         "search/gaussian.py",
         "search/supernet/evaluator.py",
