@@ -80,7 +80,6 @@ HOMES = {
         "predictors/evaluate.py",
         "predictors/kernelwise.py",
         "predictors/neural/nasflat.py",
-        "predictors/neural/tasks.py",
         "predictors/transfer/",
         "search/gaussian.py",
         "search/supernet/evaluator.py",

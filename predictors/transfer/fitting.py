@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MISLED", "choose_networks", "fit_transfer", "transfer_prior"]
 
-# Below this trust in the other devices, the new one's measurements speak against them.
-MISLED = 0.5
+# Before a measurement the other devices are trusted by 80 %: below this, the measurements speak against them (16 to 1).
+MISLED = 0.2
 _CANDIDATES = 3000
 
 
@@ -59,7 +59,7 @@ def fit_transfer(table: LatencyTable, prior: GaussianPrior) -> OnnxPredictor:
     """
     index = SiteIndex.of(prior.views.space)
     networks = training_networks(table, prior.views.space, index)
-    fitted = prior.fit(networks.genomes, networks.latency_ms)
+    fitted = prior.adapt(networks.genomes, networks.latency_ms)
     typical = fitted.predict(sample(index, 200, np.random.default_rng(0)))
     half_width = max(float(np.expm1(fitted.interval_factor * np.median(typical.std))), networks.mean_noise)
     parameters = {"source_devices": 0.0}

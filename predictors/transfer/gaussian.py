@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import t
 from threadpoolctl import threadpool_limits
 
-from layerclock.predictors.fitting import conformal_quantile
+from layerclock.predictors.fitting import INTERVAL_LEVEL, conformal_quantile
 from layerclock.predictors.transfer.baselines import log_sample
 from layerclock.predictors.transfer.covariances import components_of, covariances, own_variances
 from layerclock.predictors.transfer.mixture import NOISES, Mixtures, draw_weights, evidence, infer
@@ -104,7 +105,7 @@ class GaussianPrior:
         factor = across @ (directions[:, kept] / np.sqrt(eigenvalues[kept]))
         return np.column_stack([factor, np.full(number, _CHOICE_MEAN)])
 
-    def fit(self, genomes: npt.ArrayLike, latency_ms: npt.ArrayLike) -> FittedGaussian:
+    def adapt(self, genomes: npt.ArrayLike, latency_ms: npt.ArrayLike) -> FittedGaussian:
         """The predictor from measured networks int64[K, G] and their latencies float64[K].
 
         Raises :class:`~layerclock.errors.ArgumentError` for fewer than two networks or latencies that are no positive numbers.
@@ -115,7 +116,9 @@ class GaussianPrior:
         with threadpool_limits(1):
             posterior = infer(covariances(self.components, seen, seen), (logarithms - centre) / spread, self.mixtures)
         scores = posterior.left_out / posterior.left_out_deviation
-        return FittedGaussian(self, seen, posterior, centre, spread, conformal_quantile(scores))
+        # Left-out values that were calm by luck must not make the interval narrower than that of Student's t.
+        usual = float(t.ppf(0.5 + INTERVAL_LEVEL / 2, len(known) - 1))
+        return FittedGaussian(self, seen, posterior, centre, spread, max(conformal_quantile(scores), usual))
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,8 +159,12 @@ class GaussianTransfer:
     seed: int = 0
 
     def fit(self, space: SearchSpace, sources: Sources | None, genomes: GenomeArray, latency_ms: FloatArray) -> FittedTransfer:
-        """See the protocol; raises what :meth:`GaussianPrior.of` and :meth:`GaussianPrior.fit` raise."""
-        return GaussianPrior.of(space, sources, self.seed).fit(genomes, latency_ms)
+        """See the protocol; raises what :meth:`GaussianPrior.of` and :meth:`GaussianPrior.adapt` raise."""
+        return self.pretrain(space, sources).adapt(genomes, latency_ms)
+
+    def pretrain(self, space: SearchSpace, sources: Sources | None) -> GaussianPrior:
+        """What serves all new devices; see :class:`~layerclock.predictors.transfer.problem.Pretrainable`."""
+        return GaussianPrior.of(space, sources, self.seed)
 
 
 def _through(models: SourceModels, views: Mapping[str, FloatArray]) -> dict[str, FloatArray]:

@@ -24,7 +24,7 @@ FloatArray = npt.NDArray[np.float64]
 # Variances of noise that are tried, where the values have variance 1.
 NOISES = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 # Weights are drawn from a gamma distribution of this shape: few of them are large, and which ones differs.
-_SPARSE, _DRAWN = 0.3, 400
+_SPARSE, _DRAWN = 0.2, 800
 # Prior variance of the values' mean, where the values have variance 1.
 MEAN_VARIANCE = 10.0
 # Of the inverse gamma prior of the squared scale, in units of the values' variance.
@@ -133,11 +133,13 @@ def infer(among: FloatArray, values: FloatArray, mixtures: Mixtures) -> Posterio
             usual = 1.4826 * float(np.median(np.abs(left_out))) + 1e-9
             trust = (_FREEDOM + 1) / (_FREEDOM + (left_out / usual) ** 2)
             trust /= trust.max()
-    weights, noise = share @ mixtures.weights[rows], float(share @ noises)
-    inverse = np.linalg.inv(np.tensordot(weights, among, 1) + MEAN_VARIANCE + np.diag(noise / trust))
+    weights: FloatArray = share @ mixtures.weights[rows]
+    least_noise = float(share @ noises)
+    inverse = np.linalg.inv(np.tensordot(weights, among, 1) + MEAN_VARIANCE + np.diag(least_noise / trust))
     scale = (_PRIOR_RATE + 0.5 * float(values @ inverse @ values)) / (_PRIOR_SHAPE + 0.5 * number)
-    # A value that is left out is a new measurement: its noise is the usual one, however little it was trusted.
-    within = scale * np.maximum(1 / np.diag(inverse) - noise / trust + noise, noise)
+    # A value that is left out is a new measurement, which may be as far off as any of these was.
+    noise = least_noise * float(np.mean(1 / trust))
+    within: FloatArray = scale * np.maximum(1 / np.diag(inverse) - least_noise / trust + noise, noise)
     between = share @ (left_out_by - left_out) ** 2
     coefficients = np.einsum("qc,qi->ciq", mixtures.weights[rows], solved)
     constants = MEAN_VARIANCE * solved.sum(axis=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from layerclock.interfaces import SearchSpace
     from layerclock.space import GenomeArray
 
-__all__ = ["FittedTransfer", "LogLatency", "Sources", "TransferModel"]
+__all__ = ["Adaptable", "FittedTransfer", "LogLatency", "Pretrainable", "Sources", "TransferModel"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -65,4 +65,21 @@ class TransferModel(Protocol):
 
     def fit(self, space: SearchSpace, sources: Sources | None, genomes: GenomeArray, latency_ms: FloatArray) -> FittedTransfer:
         """Fit to the new device's measured networks int64[K, G] with latencies float64[K], and to other devices' where given."""
+        ...
+
+
+class Adaptable(Protocol):
+    """What was learned from other devices, to be adapted to one new device after the other."""
+
+    def adapt(self, genomes: GenomeArray, latency_ms: FloatArray) -> FittedTransfer:
+        """Adapt to genomes int64[K, G] with latencies float64[K]; leaves what was learned as it is."""
+        ...
+
+
+@runtime_checkable
+class Pretrainable(Protocol):
+    """A transfer method that learns from other devices once for all new ones."""
+
+    def pretrain(self, space: SearchSpace, sources: Sources | None) -> Adaptable:
+        """Learn from the sources."""
         ...

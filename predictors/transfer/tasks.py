@@ -21,8 +21,8 @@ from layerclock.datasets.public.wide_parquet import read_wide_parquet
 from layerclock.errors import TableError
 from layerclock.plugins import load_space
 from layerclock.predictors.fitting import INTERVAL_LEVEL
-from layerclock.predictors.transfer.gaussian import FittedGaussian, GaussianPrior
-from layerclock.predictors.transfer.problem import Sources
+from layerclock.predictors.transfer.gaussian import FittedGaussian, GaussianPrior, GaussianTransfer
+from layerclock.predictors.transfer.problem import Pretrainable, Sources
 from layerclock.predictors.transfer.samplers import candidates_of, choose
 
 if TYPE_CHECKING:
@@ -30,17 +30,16 @@ if TYPE_CHECKING:
 
     from layerclock.datasets.public.latencies import PublicLatencies
     from layerclock.interfaces import SearchSpace
-    from layerclock.predictors.transfer.problem import FittedTransfer, TransferModel
-    from layerclock.space import GenomeArray
+    from layerclock.predictors.transfer.problem import TransferModel
 
-__all__ = ["Outcome", "Task", "read_tasks", "run_task"]
+__all__ = ["EXPECTED_VARIANCE", "Outcome", "Task", "read_tasks", "run_task"]
 
 FloatArray = npt.NDArray[np.float64]
 
 # What the paper calls its spaces, the files with their latencies, and the size of the source sample (as in its code and in HELP's).
 _FILES = {"nb201": ("nb201_latency.parquet", 900), "fbnet": ("fbnet_latency.parquet", 4000)}
 _TASKS = "nasflat_tasks.json"
-DEFAULT_SAMPLER = "expected-variance"
+EXPECTED_VARIANCE = "expected-variance"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +58,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one predictor did on one unseen device, fractions of one: rank correlation, mean relative error, share inside the intervals.
+    """What one predictor did on one unseen device: rank correlation, mean and median relative error, share inside the intervals.
 
     ``interval_coverage`` is NaN where the predictor does not tell its doubt; ``trust`` in the sources likewise. ``seconds`` of fitting
     and of predicting all networks, without what all unseen devices share (``shared_seconds``).
@@ -68,6 +67,7 @@ class Outcome:
     device: str
     spearman: float
     mean_error: float
+    median_error: float
     interval_coverage: float
     trust: float
     seconds: float
@@ -102,11 +102,11 @@ def read_tasks(folder: Path | str, names: Sequence[str] = ()) -> list[Task]:
     return found
 
 
-def run_task(task: Task, samples: int, seed: int, model: TransferModel | None = None, sampler: str = DEFAULT_SAMPLER) -> list[Outcome]:
+def run_task(task: Task, samples: int, seed: int, model: TransferModel | None = None, sampler: str = EXPECTED_VARIANCE) -> list[Outcome]:
     """One draw of a task: an :class:`Outcome` for each unseen device.
 
-    ``model`` is by default the Gaussian process; ``sampler`` one of :data:`~layerclock.predictors.transfer.samplers.SAMPLERS`, or
-    ``expected-variance``: the networks that leave the Gaussian process least uncertain.
+    ``model`` is by default the Gaussian process. ``sampler`` is one of :data:`~layerclock.predictors.transfer.samplers.SAMPLERS`, or
+    :data:`EXPECTED_VARIANCE`: the networks that leave the Gaussian process least uncertain.
     """
     rng = np.random.default_rng(seed)
     columns = [task.latencies.devices.index(device) for device in (*task.known, *task.unseen)]
@@ -115,20 +115,26 @@ def run_task(task: Task, samples: int, seed: int, model: TransferModel | None = 
     genomes, latency_ms = task.latencies.genomes[usable], latency_ms[usable]
     sample = np.sort(rng.permutation(len(genomes))[: task.source_sample])
     sources = Sources(genomes[sample], latency_ms[sample, : len(task.known)], task.known)
+    model = model or GaussianTransfer(seed)
     begin = perf_counter()
-    prior = GaussianPrior.of(task.space, sources, seed) if model is None or sampler == DEFAULT_SAMPLER else None
+    learned = model.pretrain(task.space, sources) if isinstance(model, Pretrainable) else None
     shared_s = perf_counter() - begin
-    rows = _choose(task, prior, sampler, genomes, sources, sample, samples, seed)
+    if sampler == EXPECTED_VARIANCE:
+        begin = perf_counter()
+        choosing = learned if isinstance(learned, GaussianPrior) else GaussianPrior.of(task.space, sources, seed)
+        rows = choosing.choose(genomes, samples, seed)
+        shared_s += perf_counter() - begin
+    else:
+        known_ms = np.full((len(genomes), len(task.known)), np.nan)
+        known_ms[sample] = sources.latency_ms
+        rows = choose(sampler, candidates_of(task.space, genomes, source_latency_ms=known_ms), samples, seed)
     found = []
     for number, device in enumerate(task.unseen):
         measured_ms = latency_ms[:, len(task.known) + number]
         chosen = rows[np.isfinite(measured_ms[rows])]
         begin = perf_counter()
-        fitted: FittedTransfer
-        if model is None and prior is not None:
-            fitted = prior.fit(genomes[chosen], measured_ms[chosen])
-        elif model is not None:
-            fitted = model.fit(task.space, sources, genomes[chosen], measured_ms[chosen])
+        few = genomes[chosen], measured_ms[chosen]
+        fitted = learned.adapt(*few) if learned is not None else model.fit(task.space, sources, *few)
         told = fitted.predict(genomes)
         seconds = perf_counter() - begin
         rest = np.setdiff1d(np.flatnonzero(np.isfinite(measured_ms)), rows)
@@ -140,6 +146,7 @@ def run_task(task: Task, samples: int, seed: int, model: TransferModel | None = 
                 device,
                 float(spearmanr(told.mean[rest], truth).statistic),
                 float(np.abs(np.expm1(told.mean[rest] - truth)).mean()),
+                float(np.median(np.abs(np.expm1(told.mean[rest] - truth)))),
                 float(inside.mean()) if np.isfinite(told.std).all() else float("nan"),
                 fitted.trust_in_sources if isinstance(fitted, FittedGaussian) else float("nan"),
                 seconds,
@@ -147,20 +154,3 @@ def run_task(task: Task, samples: int, seed: int, model: TransferModel | None = 
             )
         )
     return found
-
-
-def _choose(
-    task: Task,
-    prior: GaussianPrior | None,
-    sampler: str,
-    genomes: GenomeArray,
-    sources: Sources,
-    sample: GenomeArray,
-    number: int,
-    seed: int,
-) -> GenomeArray:
-    if sampler == DEFAULT_SAMPLER and prior is not None:
-        return prior.choose(genomes, number, seed)
-    known = np.full((len(genomes), len(task.known)), np.nan)
-    known[sample] = sources.latency_ms
-    return choose(sampler, candidates_of(task.space, genomes, source_latency_ms=known), number, seed)

@@ -8,8 +8,7 @@ code; they are used where every network of the space can be listed in the predic
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from layerclock.interfaces import SearchSpace
+    from layerclock.network import Layer
     from layerclock.predictors.graph import GraphBuilder
     from layerclock.space import GenomeArray
 
@@ -52,8 +52,8 @@ class Views:
     Each is centred, and scaled so that its mean squared length is 1. ``portable`` says whether they are all written as ONNX.
 
     - ``one-hot``: the masked one-hot encoding; ``choices``: how often genes of one kind (names that differ in numbers only) took each
-      choice, with multiply-accumulates, parameters and depth; ``sizes``: logarithms of these and of the activations; ``stages``:
-      the same sums over the layers of each output resolution.
+      choice, with multiply-accumulates, parameters and depth; ``staged-choices``: how often they did in each stage, the layers of one
+      output resolution; ``sizes``: logarithms of all sizes; ``stages``: multiply-accumulates, layers and activations by stage.
     - of cells that the space can simplify, where all its genomes can be listed: ``live-one-hot``, ``live-choices``, ``live-sizes``,
       ``paths``.
     """
@@ -63,6 +63,7 @@ class Views:
     sums: FloatArray
     stages: int
     kinds: FloatArray
+    staged: FloatArray
     portable: bool
     centre: Mapping[str, FloatArray]
     scale: Mapping[str, FloatArray]
@@ -74,7 +75,7 @@ class Views:
         listed = every_genome(index)
         own_graphs = hasattr(space, "live_operations") and listed is not None
         sums, stages = _sums(index)
-        bare = cls(space, index, sums, stages, _kinds(index), not own_graphs, {}, {})
+        bare = cls(space, index, sums, stages, *_kinds(index), not own_graphs, {}, {})
         drawn = sample(index, _DRAWN, np.random.default_rng(0)) if listed is None or len(listed) > _DRAWN else listed
         centre, scale = {}, {}
         for name, raw in bare._raw(drawn).items():
@@ -83,7 +84,7 @@ class Views:
             centre[name] = raw.mean(axis=0)
             length = float(np.sqrt(np.mean((((raw - centre[name]) / spread) ** 2).sum(axis=1))))
             scale[name] = spread * (length if length > 0 else 1.0)
-        return cls(space, index, bare.sums, stages, bare.kinds, bare.portable, centre, scale)
+        return replace(bare, centre=centre, scale=scale)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -98,7 +99,7 @@ class Views:
         found = self._of(genomes)
         if not self.portable:
             live = self.space.live_operations(genomes)  # type: ignore[attr-defined]
-            found |= {f"live-{name}": raw for name, raw in self._of(live).items() if name != "stages"}
+            found |= {f"live-{name}": raw for name, raw in self._of(live).items() if "stage" not in name}
             found["paths"] = encode("canonical-graph", self.space, genomes)
         return found
 
@@ -109,6 +110,7 @@ class Views:
         return {
             "one-hot": hot,
             "choices": np.column_stack([hot @ self.kinds, totals[:, :3]]),
+            "staged-choices": hot @ self.staged,
             "sizes": np.column_stack([np.log1p(totals), totals[:, 2]]),
             "stages": sums[:, _TOTALS:],
         }
@@ -132,6 +134,7 @@ class Views:
         raw = {
             "one-hot": hot,
             "choices": graph.add("Concat", [counts, columns("leading", 0, 3)], "choices_raw", axis=1),
+            "staged-choices": graph.add("MatMul", [hot, graph.constant("staged", self.staged.astype(np.float32))], "staged_counts"),
             "sizes": graph.add("Concat", [logarithms, columns("depth", 2, 3)], "sizes_raw", axis=1),
             "stages": columns("stages_raw", _TOTALS, self.sums.shape[1]),
         }
@@ -154,16 +157,30 @@ def _sums(index: SiteIndex) -> tuple[FloatArray, int]:
         [[0.0] * _TOTALS if one is None else [one.macs, one.params, 1, sum(spec.elements for spec in one.outputs)] for one in layers]
     )
     sizes[:, [0, 1, 3]] /= np.maximum(sizes[:-1, [0, 1, 3]].mean(axis=0), 1.0)
-    plane = [0 if one is None else prod(one.outputs[0].shape[2:]) if len(one.outputs[0].shape) > 2 else 1 for one in layers]
+    plane = [0 if one is None else _plane(one) for one in layers]
     stages = sorted(set(plane[:-1]), reverse=True)
     staged = [(np.array(plane) == stage)[:, None] * sizes[:, [0, 2, 3]] for stage in stages]
     return np.column_stack([sizes, *staged])[index.option_layer], len(stages)
 
 
-def _kinds(index: SiteIndex) -> FloatArray:
-    """0 or 1, float64[columns of the one-hot encoding, K]: which columns are one choice of genes of one kind."""
+def _kinds(index: SiteIndex) -> tuple[FloatArray, FloatArray]:
+    """Which columns of the one-hot encoding are one choice of genes of one kind, and which are so in one stage: 0 or 1, [columns, K]."""
     names = [re.sub(r"\d+", "#", gene.name) for gene in index.genes]
-    number: dict[tuple[str, object], int] = defaultdict(lambda: len(number))
-    columns = [number[name, choice] for name, gene in zip(names, index.genes, strict=True) for choice in gene.choices]
-    kinds: FloatArray = (np.array(columns)[:, None] == np.arange(len(number))).astype(np.float64)
-    return kinds
+    stage = [
+        tuple(sorted({_plane(layer) for site in index.sites if gene in site.genes for layer in site.layers if layer is not None}))
+        for gene in index.genes
+    ]
+    found = []
+    for keys in (names, list(zip(names, stage, strict=True))):
+        number: dict[tuple[object, object], int] = {}
+        columns = [
+            number.setdefault((key, choice), len(number)) for key, gene in zip(keys, index.genes, strict=True) for choice in gene.choices
+        ]
+        found.append((np.array(columns)[:, None] == np.arange(len(number))).astype(np.float64))
+    return found[0], found[1]
+
+
+def _plane(layer: Layer) -> int:
+    """Pixels of a layer's output: layers with equally many are one stage."""
+    shape = layer.outputs[0].shape
+    return prod(shape[2:]) if len(shape) > 2 else 1

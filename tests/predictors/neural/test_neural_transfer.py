@@ -15,9 +15,10 @@ from tiny_space import TINY
 from layerclock.errors import ArgumentError, GenomeError
 from layerclock.predictors.neural.brpnas import BrpNas
 from layerclock.predictors.neural.nasflat import Nasflat
-from layerclock.predictors.neural.tasks import Pretrainable, rank_correlations
 from layerclock.predictors.neural.training import Schedule, reproducible
-from layerclock.predictors.transfer.problem import Sources
+from layerclock.predictors.transfer.baselines import MacsLine
+from layerclock.predictors.transfer.problem import Pretrainable, Sources
+from layerclock.predictors.transfer.tasks import read_tasks, run_task
 from layerclock.search.spaces.nasbench201 import nas_bench_201
 from layerclock.space import SiteIndex, sample
 
@@ -182,33 +183,15 @@ def test_what_cannot_be_learned_from_is_refused(problem: Problem) -> None:
         Nasflat(width=0)
     with pytest.raises(ArgumentError, match="no network"):
         BrpNas(dropout=1.0)
-    with pytest.raises(ArgumentError, match="device 0 measured 5 networks"):
-        rank_correlations(BRPNAS, SPACE, None, genomes[:5], latency_ms[:5, None])
 
 
 def test_real_devices_of_one_kind_help_with_another_kind(data_folder: Path) -> None:
     """NASFLAT's task N1: from phones, an embedded TPU and a simulated accelerator to GPUs."""
-    from pyarrow import parquet
-
     if not (data_folder / "nb201_latency.parquet").is_file():
         pytest.skip("nb201_latency.parquet: HELP's and BRP-NAS's latencies, https://github.com/HayeonLee/HELP")
-    archs = parquet.read_table(data_folder / "nb201_archs.parquet", columns=["arch_index", *(f"op{edge}" for edge in range(6))])
-    genomes = np.stack([archs[f"op{edge}"].to_numpy() for edge in range(6)], axis=1).astype(np.int64)
-    old = ["embedded_tpu_edge_tpu_int8", "eyeriss", "mobile_gpu_snapdragon_675_adreno_612_int8", "pixel3"]
-    new = ["1080ti_1", "titan_rtx_32"]
-    table = parquet.read_table(data_folder / "nb201_latency.parquet", columns=["arch_index", *old, *new])
-    assert table["arch_index"].to_numpy().tolist() == archs["arch_index"].to_numpy().tolist()
-    latency_ms = np.stack([table[device].to_numpy() for device in [*old, *new]], axis=1)
-    known = np.flatnonzero(~np.isnan(latency_ms).any(axis=1))
-    rows = np.random.default_rng(0).permutation(known)
-    train, test = rows[:600], rows[600:2000]
-    found = rank_correlations(
-        replace(NASFLAT, pretraining=Schedule(200, 2e-3)),
-        SPACE,
-        Sources(genomes[train], latency_ms[train, : len(old)], tuple(old)),
-        genomes[test],
-        latency_ms[test, len(old) :],
-    )
-    flops = [spearmanr(SiteIndex.of(SPACE).macs(genomes[test]), column).statistic for column in latency_ms[test, len(old) :].T]
-    assert (found > 0.85).all()
-    assert (found > np.array(flops)).all()
+    (task,) = read_tasks(data_folder, ["N1"])
+    task = replace(task, source_sample=600, unseen=task.unseen[:2])
+    found = run_task(task, 20, 0, replace(NASFLAT, pretraining=Schedule(200, 2e-3)), "random")
+    by_size = run_task(task, 20, 0, MacsLine(), "random")
+    for ours, theirs in zip(found, by_size, strict=True):
+        assert ours.spearman > max(0.85, theirs.spearman), ours.device

@@ -78,7 +78,7 @@ def test_other_devices_help_where_they_are_alike(space: SearchSpace, prior: Gaus
     rest = networks[300:]
     rows = prior.choose(rest, 10)
     latency_ms = device(rest[rows])
-    helped, alone = prior.fit(rest[rows], latency_ms), GaussianPrior.of(space).fit(rest[rows], latency_ms)
+    helped, alone = prior.adapt(rest[rows], latency_ms), GaussianPrior.of(space).adapt(rest[rows], latency_ms)
     assert helped.trust_in_sources > 0.8
     assert np.isnan(alone.trust_in_sources)
     assert _agreement(helped, device, rest) > max(0.95, _agreement(alone, device, rest))
@@ -93,7 +93,7 @@ def test_the_guard_lets_go_of_devices_that_mislead(space: SearchSpace, sources: 
     rest = networks[300:]
     rows = GaussianPrior.of(space).choose(rest, 20)
     latency_ms = device(rest[rows])
-    guarded, alone = prior.fit(rest[rows], latency_ms), GaussianPrior.of(space).fit(rest[rows], latency_ms)
+    guarded, alone = prior.adapt(rest[rows], latency_ms), GaussianPrior.of(space).adapt(rest[rows], latency_ms)
     assert guarded.trust_in_sources < 0.5
     assert _agreement(guarded, device, rest) > _agreement(alone, device, rest) - 0.03
 
@@ -107,7 +107,7 @@ def test_chosen_networks_tell_more_than_random_ones(space: SearchSpace, networks
     for seed in range(6):
         random = np.random.default_rng(seed).permutation(len(rest))[:10]
         device = Device(space, 100.0, 0.1, seed, noise=0.03)
-        agreements.append([_agreement(prior.fit(rest[rows], device(rest[rows])), device, rest) for rows in (chosen, random)])
+        agreements.append([_agreement(prior.adapt(rest[rows], device(rest[rows])), device, rest) for rows in (chosen, random)])
     assert np.diff(np.mean(agreements, axis=0))[0] < 0, "of the chosen ones, and of random ones"
 
 
@@ -116,9 +116,9 @@ def test_one_wild_measurement_does_not_carry_the_others_away(space: SearchSpace,
     rest = networks[300:]
     rows = prior.choose(rest, 15)
     latency_ms = device(rest[rows])
-    calm = prior.fit(rest[rows], latency_ms)
+    calm = prior.adapt(rest[rows], latency_ms)
     latency_ms[7] *= 3
-    wild = prior.fit(rest[rows], latency_ms)
+    wild = prior.adapt(rest[rows], latency_ms)
     assert np.argmax(np.abs(wild.posterior.left_out)) == 7
     assert _agreement(wild, device, rest) > _agreement(calm, device, rest) - 0.05
 
@@ -128,7 +128,7 @@ def test_intervals_hold_what_they_say(space: SearchSpace, prior: GaussianPrior, 
     for seed in range(20, 30):
         device = Device(space, 100.0, 0.1, seed, noise=0.03)
         rows = np.random.default_rng(seed).permutation(len(rest))[:20]
-        fitted = prior.fit(rest[rows], device(rest[rows]))
+        fitted = prior.adapt(rest[rows], device(rest[rows]))
         others = np.delete(rest, rows, axis=0)
         told = fitted.predict(others)
         inside.append(np.mean(np.abs(np.log(device(others)) - told.mean) <= fitted.interval_factor * told.std))
@@ -146,7 +146,7 @@ def test_the_file_answers_as_the_process_does(name: str, helped: bool, fake_tabl
     sources = Sources(genomes[:120], latency_ms, ("x", "y")) if helped else None
     prior = GaussianPrior.of(space, sources)
     known = genomes[120:140]
-    fitted = prior.fit(known, device(known))
+    fitted = prior.adapt(known, device(known))
     networks = fake_table.networks()
     card = make_card("transfer", fake_table, index, networks, 0.1, {})
     predictor = OnnxPredictor(build_transfer_predictor(fitted, known, card).model)
