@@ -53,6 +53,10 @@ _CLAIMS: tuple[tuple[str, frozenset[str]], ...] = (
 _USUAL_WIDTH = 4
 # What only moves numbers; reorders, which the model does not know, among it.
 _MOVING = "movement"
+# A runtime may give such a kernel the name of the operator that it moves numbers for.
+_MOVING_KINDS = frozenset({"Transpose", "Reorder", "ReorderInput", "ReorderOutput"})
+# Families whose bias is added on the way.
+_WITH_BIAS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 # Of convolutions, three kinds behave differently enough to be families of their own.
 FAMILIES = (
     *(name for name, _ in _CLAIMS if name != "convolution"),
@@ -63,6 +67,8 @@ FAMILIES = (
 def family(kernel: Kernel) -> str:
     """Which of :data:`FAMILIES` a kernel belongs to."""
     operators = set(kernel.fused_ops)
+    if kernel.op in _MOVING_KINDS:
+        return _MOVING
     for name, claimed in _CLAIMS:
         if operators & claimed:
             return _kind_of_convolution(kernel) if name == "convolution" else name
@@ -195,7 +201,12 @@ def work(kernels: Sequence[Kernel]) -> tuple[FloatArray, FloatArray]:
 
 
 def _work(kernel: Kernel) -> tuple[float, float]:
-    return float(kernel.macs or 0), float(sum(_bytes(kernel)))
+    return _macs(kernel), float(sum(_bytes(kernel)))
+
+
+def _macs(kernel: Kernel) -> float:
+    """Multiply-accumulates; what only moves numbers has none, whatever operator it is named after."""
+    return 0.0 if kernel.op in _MOVING_KINDS else float(kernel.macs or 0)
 
 
 def _bytes(kernel: Kernel) -> tuple[int, int, int]:
@@ -215,8 +226,8 @@ def _log(value: float) -> float:
 def _numbers(kernel: Kernel, words: Vocabulary, caches: Sequence[float]) -> list[float]:
     shape = _Shapes.of(kernel)
     read, weights, made = _bytes(kernel)
-    macs, moved = float(kernel.macs or 0), read + weights + made
-    counts = Counter(kernel.fused_ops)
+    macs, moved = _macs(kernel), read + weights + made
+    counts = _without_bias(kernel)
     per_group_in = shape.channels_in / shape.groups
     per_group_out = shape.channels_out / shape.groups
     permutation = dict(kernel.attributes).get("perm", "")
@@ -234,8 +245,9 @@ def _numbers(kernel: Kernel, words: Vocabulary, caches: Sequence[float]) -> list
         shape.columns_out % 8, shape.channels_out % 8 == 0, shape.channels_in % 4 == 0,
         # The working set and its parts against each cache.
         *(_log(size) - _log(cache) for cache in caches for size in (moved, weights)),
-        len(kernel.fused_ops), len(kernel.inputs), max((len(spec.shape) for spec in kernel.inputs), default=0),
-        _last_axis_stays(permutation), len(str(permutation)), _swish(counts), _gelu(counts), len(kernel.weights),
+        sum(counts.values()), len(kernel.inputs), max((len(spec.shape) for spec in kernel.inputs), default=0),
+        _last_axis_stays(permutation), len(str(permutation)), _swish(counts), _gelu(counts),
+        sum(len(spec.shape) > 1 for spec in kernel.weights),
         read / max(1, made),
     ]  # fmt: skip
     numbers += [float(counts[op]) for op in words.operators]
@@ -243,6 +255,14 @@ def _numbers(kernel: Kernel, words: Vocabulary, caches: Sequence[float]) -> list
     numbers += [float(kernel.implementation == one) for one in words.implementations]
     numbers += [float(kernel.layout == layout) for layout in words.layouts]
     return [float(number) for number in numbers]
+
+
+def _without_bias(kernel: Kernel) -> Counter[str]:
+    """How often each operator occurs, but for the addition of a bias: runtimes fuse it at no cost, and name it or not."""
+    counts = Counter(kernel.fused_ops)
+    if _WITH_BIAS & counts.keys() and counts["Add"]:
+        counts["Add"] = max(0, counts["Add"] - sum(len(spec.shape) == 1 for spec in kernel.weights))
+    return counts
 
 
 def _filled(channels: float, vector: int) -> float:
