@@ -125,7 +125,7 @@ def infer(among: FloatArray, values: FloatArray, mixtures: Mixtures) -> Posterio
         share = likely[rows, columns] / likely[rows, columns].sum()
         noises = np.array(NOISES)[columns]
         covariances = np.tensordot(mixtures.weights[rows], among, 1) + MEAN_VARIANCE + np.eye(number) * (noises[:, None] / trust)[:, None]
-        inverses = np.linalg.inv(covariances)
+        inverses = np.asarray(np.linalg.inv(covariances), dtype=np.float64)
         solved = inverses @ values
         left_out_by = solved / np.einsum("qii->qi", inverses)
         left_out = share @ left_out_by
@@ -135,14 +135,15 @@ def infer(among: FloatArray, values: FloatArray, mixtures: Mixtures) -> Posterio
             trust /= trust.max()
     weights: FloatArray = share @ mixtures.weights[rows]
     least_noise = float(share @ noises)
-    inverse = np.linalg.inv(np.tensordot(weights, among, 1) + MEAN_VARIANCE + np.diag(least_noise / trust))
+    covariance = np.tensordot(weights, among, 1) + MEAN_VARIANCE + np.diag(least_noise / trust)
+    inverse = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
     scale = (_PRIOR_RATE + 0.5 * float(values @ inverse @ values)) / (_PRIOR_SHAPE + 0.5 * number)
     # A value that is left out is a new measurement, which may be as far off as any of these was.
     noise = least_noise * float(np.mean(1 / trust))
     within: FloatArray = scale * np.maximum(1 / np.diag(inverse) - least_noise / trust + noise, noise)
     between = share @ (left_out_by - left_out) ** 2
-    coefficients = np.einsum("qc,qi->ciq", mixtures.weights[rows], solved)
-    constants = MEAN_VARIANCE * solved.sum(axis=1)
+    coefficients: FloatArray = np.einsum("qc,qi->ciq", mixtures.weights[rows], solved)
     return Posterior(
-        coefficients, constants, share, weights, noise, scale, inverse, left_out, np.sqrt(within + between), likely.sum(axis=1)
-    )
+        coefficients, MEAN_VARIANCE * solved.sum(axis=1), share, weights, noise, scale, inverse, left_out, np.sqrt(within + between),
+        likely.sum(axis=1),
+    )  # fmt: skip
