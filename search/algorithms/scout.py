@@ -49,7 +49,7 @@ class Scout:
         self._task = task
         self._rng = np.random.default_rng(task.seed)
         self._told = Told(task)
-        self._encoding = SharedEncoding(task.index)
+        self._encoding = SharedEncoding(task.index, task.live)
         self._processes: dict[int, GaussianProcess] = {}
 
     def propose(self) -> GenomeArray:

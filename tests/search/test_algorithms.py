@@ -17,11 +17,12 @@ from layerclock.search.loop import Search, pareto_search
 from layerclock.search.objective import FloatArray, Objective, macs_objective
 from layerclock.search.pareto import non_dominated
 from layerclock.search.ranking import best_first, hypervolume, hypervolume_gains
+from layerclock.search.spaces.nasbench201 import nas_bench_201
 from layerclock.search.task import Task
 from layerclock.search.told import Told
 from layerclock.search.variation import Variation
 from layerclock.search.warp import Warp
-from layerclock.space import GenomeArray, sample
+from layerclock.space import GenomeArray, SiteIndex, sample
 
 ALGORITHMS = plugin_names("algorithms")
 MACS = macs_objective(INDEX)
@@ -204,6 +205,20 @@ def test_networks_that_differ_only_in_idle_genes_have_one_encoding() -> None:
     genome = np.zeros((2, len(INDEX.genes)), dtype=np.int64)
     genome[1, 8] = 2  # the third block of a stage of two
     np.testing.assert_array_equal(*encoding(genome))
+
+
+def test_where_a_space_tells_what_is_live_cells_of_one_computation_resemble_each_other() -> None:
+    space = nas_bench_201()
+    encoding = SharedEncoding(SiteIndex.of(space), Search(space, [macs_objective(SiteIndex.of(space))], algorithm="scout").task.live)
+    # In the first cell node 1 is left, but never reached; in the last one an edge on the path differs.
+    dead, none, other = (np.array(cell)[None] for cell in ([0, 1, 3, 1, 2, 1], [0, 1, 0, 1, 0, 1], [0, 3, 0, 1, 0, 1]))
+    sites_only = SharedEncoding(SiteIndex.of(space))
+
+    def distance(one: SharedEncoding, cell: GenomeArray) -> float:
+        return float(((one(cell) - one(none)) ** 2).sum())
+
+    assert 0 < distance(encoding, dead) < distance(encoding, other)
+    np.testing.assert_allclose(distance(encoding, dead), distance(sites_only, dead) / 2)
 
 
 @pytest.mark.parametrize("objectives", [2, 3])
