@@ -26,6 +26,8 @@ from layerclock.search.told import Told
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy.typing as npt
+
     from layerclock.search.objective import FloatArray
     from layerclock.search.task import Task
     from layerclock.space import GenomeArray
@@ -61,9 +63,10 @@ class Scout:
         if not told.teaches:
             return task.variation.unseen(number, self._rng, told.seen)
         for column in task.dear:
-            known = np.isfinite(told.values[:, column])
+            values = _padded(told.values[:, column], np.isinf(told.violation))
+            known = np.isfinite(values)
             self._processes[int(column)] = GaussianProcess.fit(
-                self._encoding, told.genomes[known], told.values[known, column], self._processes.get(int(column))
+                self._encoding, told.genomes[known], values[known], self._processes.get(int(column))
             )
         visited = evolve(task, self._expected, told.best(task.population), self._rng)
         return self._pick(visited.best(_CANDIDATES, told.seen), number)
@@ -104,6 +107,14 @@ class Scout:
         # Where nothing promises a gain, the best by prediction.
         picked.extend([row for row in range(len(candidates)) if row not in picked][: number - len(picked)])
         return candidates[picked]
+
+
+def _padded(values: FloatArray, failed: npt.NDArray[np.bool_]) -> FloatArray:
+    """``values`` float64[N] with the worst known one for the networks that failed: of what nothing is known, too much would be hoped.
+
+    The floor padding of Wakabayashi et al., npj Computational Materials 8:180, 2022.
+    """
+    return np.where(failed & np.isnan(values), np.nanmax(values), values)
 
 
 def _filled(cheap: FloatArray, guesses: Mapping[int, Guess], deviations: float) -> FloatArray:
