@@ -1,4 +1,4 @@
-"""A Gaussian process over genomes: a prediction with its standard deviation, for algorithms that weigh both. Needs scipy."""
+"""A Gaussian process over genomes: predictions and how sure they are, for algorithms that weigh both. Needs scipy."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 from layerclock.predictors.encoding import masked_one_hot
+from layerclock.search.warp import Warp
 from layerclock.space import sample
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from layerclock.search.objective import FloatArray
     from layerclock.space import Gene, GenomeArray, SiteIndex
 
-__all__ = ["GaussianProcess", "SharedEncoding"]
+__all__ = ["GaussianProcess", "Guess", "SharedEncoding"]
 
 # The likelihood is flat around its maximum, and the next batch refines it: a few steps from the last one's optimum are enough.
 _FIRST_STEPS, _STEPS = 12, 4
@@ -34,10 +37,13 @@ class SharedEncoding:
     differ in numbers only, such as the kernels of all blocks) took each choice; logarithms of MACs and parameters. All are centred on
     uniformly drawn networks, and the summary columns, which say most, weigh more: with 25 networks of OFA-MobileNetV3 the error
     of a Gaussian process falls by a quarter, and with 50 by a third.
+
+    With ``live`` (see :class:`~layerclock.interfaces.HasLiveOperations`) the same columns stand twice, of the genome and of what is live in
+    it: accuracy follows the latter, and latency the former where a runtime executes what nobody reads.
     """
 
-    def __init__(self, index: SiteIndex) -> None:
-        self._index = index
+    def __init__(self, index: SiteIndex, live: Callable[[GenomeArray], GenomeArray] | None = None) -> None:
+        self._index, self._live = index, live
         names = [re.sub(r"\d+", "#", gene.name) for gene in index.genes]
         columns = [(name, choice) for name, gene in zip(names, index.genes, strict=True) for choice in gene.choices]
         kinds = {one: number for number, one in enumerate(dict.fromkeys(columns))}
@@ -54,6 +60,11 @@ class SharedEncoding:
 
     def __call__(self, genomes: GenomeArray) -> FloatArray:
         """float64[n, F] of genomes int64[n, G]."""
+        own = self._centred(genomes)
+        # Distances stay those of one set of columns.
+        return own if self._live is None else np.concatenate([own, self._centred(self._live(genomes))], axis=1) / np.sqrt(2)
+
+    def _centred(self, genomes: GenomeArray) -> FloatArray:
         return (self._raw(genomes)[0] - self._centre) * self._weight
 
     def _raw(self, genomes: GenomeArray) -> tuple[FloatArray, FloatArray]:
@@ -75,14 +86,14 @@ def _ascends(gene: Gene) -> bool:
 class GaussianProcess:
     """Exact regression (Rasmussen and Williams 2006, algorithm 2.1) with ``a x.x' + b exp(-|x - x'|^2 / 2 l^2)`` and noise.
 
-    The four parameters maximise the marginal likelihood. scikit-learn's is the same but for its time: an iteration of a search asks 20,000
-    networks of 500 known ones, and took 5 s with it, of which its distances, which are not products of matrices, were most.
+    It learns values as :class:`~layerclock.search.warp.Warp` has them, and tells them in their own unit. The four parameters maximise the
+    marginal likelihood. scikit-learn's is the same but for its time: an iteration of a search asks 20,000 networks of 500 known ones, and
+    took 5 s with it, of which its distances, which are not products of matrices, were most.
     """
 
     encoding: SharedEncoding
     known: FloatArray
-    offset: float
-    scale: float
+    warp: Warp
     logarithms: FloatArray
     factor: FloatArray
     weights: FloatArray
@@ -91,10 +102,9 @@ class GaussianProcess:
     def fit(
         cls, encoding: SharedEncoding, genomes: GenomeArray, values: FloatArray, before: GaussianProcess | None = None
     ) -> GaussianProcess:
-        """Fit to ``values`` float64[N] of ``genomes`` int64[N, G], from the parameters of ``before`` on."""
-        known = encoding(genomes)
-        offset, scale = float(values.mean()), float(values.std()) or 1.0
-        standard = (values - offset) / scale
+        """Fit to ``values`` float64[N], to be minimised, of ``genomes`` int64[N, G], from the parameters of ``before`` on."""
+        known, warp = encoding(genomes), Warp.of(values)
+        standard = warp(values)
         products, distances = known @ known.T, _squared_distances(known, known)
         start = before.logarithms if before is not None else np.log([0.5 / np.trace(products) * len(known), 0.5, genomes.shape[1], 0.05])
         with threadpool_limits(1):  # matrices this small: threads that wait for a busy core cost more than they bring
@@ -103,26 +113,45 @@ class GaussianProcess:
                 options={"maxiter": _FIRST_STEPS if before is None else _STEPS},
             )  # fmt: skip
             factor = np.linalg.cholesky(_covariance(found.x, products, distances))
-        return cls(encoding, known, offset, scale, found.x, np.asarray(factor, dtype=np.float64), cho_solve((factor, True), standard))
+        return cls(encoding, known, warp, found.x, np.asarray(factor, dtype=np.float64), cho_solve((factor, True), standard))
 
     def mean(self, genomes: GenomeArray) -> FloatArray:
-        """Expected value of genomes int64[n, G]: float64[n]."""
-        expected: FloatArray = self._covariance_with(self.encoding(genomes)) @ self.weights * self.scale + self.offset
-        return expected
+        """Expected value (as often missed above as below) of genomes int64[n, G]: float64[n]."""
+        return self.warp.back(self._covariance_with(self.encoding(genomes)) @ self.weights)
 
-    def mean_and_deviation(self, genomes: GenomeArray) -> tuple[FloatArray, FloatArray]:
-        """Expected value and standard deviation (of the value, not of its noise): float64[n] each."""
+    def guess(self, genomes: GenomeArray) -> Guess:
+        """What is expected of genomes int64[n, G] together; without the noise of evaluations."""
         encoded = self.encoding(genomes)
         across = self._covariance_with(encoded)
-        linear, squared, *_ = np.exp(self.logarithms)
-        own = linear * (encoded**2).sum(axis=1) + squared
-        explained = (solve_triangular(self.factor, across.T, lower=True) ** 2).sum(axis=0)
-        return across @ self.weights * self.scale + self.offset, np.sqrt(np.maximum(own - explained, 0.0)) * self.scale
+        linear, squared, width, noise = np.exp(self.logarithms)
+        own = linear * encoded @ encoded.T + squared * np.exp(-0.5 / width * _squared_distances(encoded, encoded))
+        explained = solve_triangular(self.factor, across.T, lower=True)
+        return Guess(self.warp, across @ self.weights, own - explained.T @ explained, float(noise))
 
     def _covariance_with(self, encoded: FloatArray) -> FloatArray:
         linear, squared, width, _ = np.exp(self.logarithms)
         covariance: FloatArray = linear * encoded @ self.known.T + squared * np.exp(-0.5 / width * _squared_distances(encoded, self.known))
         return covariance
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Guess:
+    """Of n networks together, warped: ``expected`` float64[n], ``covariance`` float64[n, n], and the ``noise``'s variance."""
+
+    warp: Warp
+    expected: FloatArray
+    covariance: FloatArray
+    noise: float
+
+    def hoped(self, deviations: float) -> FloatArray:
+        """The values so many standard deviations better than expected: float64[n]."""
+        return self.warp.back(self.expected - deviations * np.sqrt(np.maximum(self.covariance.diagonal(), 0.0)))
+
+    def believing(self, row: int) -> Guess:
+        """The guess once this network's evaluation gave what is expected of it: surer of all that resemble it, no better and no worse."""
+        column = self.covariance[:, row]
+        explained = np.outer(column, column) / (column[row] + self.noise)
+        return Guess(self.warp, self.expected, self.covariance - explained, self.noise)
 
 
 def _bounds(genes: int) -> list[tuple[float, float]]:

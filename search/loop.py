@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from layerclock.errors import ArgumentError
+from layerclock.interfaces import HasLiveOperations
 from layerclock.plugins import load_plugin
 from layerclock.search.evaluations import Evaluations, Screened, as_measured
 from layerclock.search.infeasible import nothing_feasible
@@ -118,7 +119,8 @@ class Search:
                 "evaluations >= 1, population >= 2, seed >= 0, workers >= 1",
             )
         begin = np.zeros((0, len(index.genes)), dtype=np.int64) if start is None else distinct(index.canonical(start), set())
-        self.task = Task(index, Variation(index, allowed), measures, len(objectives), limits, evaluations, population, seed, begin)
+        live = space.live_operations if isinstance(space, HasLiveOperations) else None
+        self.task = Task(index, Variation(index, allowed), measures, len(objectives), limits, evaluations, population, seed, begin, live)
         factory = load_plugin("algorithms", algorithm) if isinstance(algorithm, str) else algorithm
         self.algorithm: Algorithm = factory(self.task)
         self._space = space.name

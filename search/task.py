@@ -10,6 +10,8 @@ import numpy as np
 from layerclock.search.objective import Constraint, FloatArray, Objective, hard_violation, penalised
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
     from layerclock.search.variation import Variation
@@ -23,7 +25,8 @@ class Task:
     """A search's task. ``measures`` are its ``objectives`` and, behind them, the metrics that are recorded and may be constrained.
 
     Algorithms see values float64[n, K] of all measures, each *to be minimised* (maximised ones negated). ``start`` int64[W, G] are the
-    canonical networks to begin with, none or those of a warm start; ``population`` is the number of networks in a batch.
+    canonical networks to begin with, none or those of a warm start; ``population`` is the number of networks in a batch. ``live``, where
+    the space tells it, is its :meth:`~layerclock.interfaces.HasLiveOperations.live_operations`.
     """
 
     index: SiteIndex
@@ -35,6 +38,7 @@ class Task:
     population: int
     seed: int
     start: GenomeArray
+    live: Callable[[GenomeArray], GenomeArray] | None = None
 
     @property
     def signs(self) -> FloatArray:

@@ -1,12 +1,14 @@
 """Scout: our own algorithm, for the largest hypervolume from the fewest evaluations.
 
-LINAS's frame (see :mod:`.linas`) with four changes, each of which pays in ``benchmarks/search_replay.py``:
+LINAS's frame (see :mod:`.linas`) with four changes, each of which pays in ``benchmarks/search_replay.py`` or ``search_nasbench201.py``:
 
 - the first batch is spread evenly from the smallest to the largest network, not drawn at random;
 - what can be counted exactly or predicted for nothing is never learned;
-- batches are small, and the predictor is a Gaussian process, which says how sure it is;
+- batches are small, and the predictor is a Gaussian process, which says how sure it is, of values whose bad tail is drawn in
+  (:mod:`~layerclock.search.warp`);
 - a batch is picked one by one for the largest gain in hypervolume that an optimistic guess promises, given the front and those picked
-  before (after Emmerich, Giannakoglou, Naujoks, IEEE TEC 10(4), 2006, and the believer of Ginsbourger et al. 2010): members lie apart.
+  before (after Emmerich, Giannakoglou, Naujoks, IEEE TEC 10(4), 2006). Those are believed to come out as expected (Ginsbourger et al.
+  2010): they join the front, and there is less left to hope for from their like, so that members lie apart.
 """
 
 from __future__ import annotations
@@ -15,12 +17,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from layerclock.search.gaussian import GaussianProcess, SharedEncoding
+from layerclock.search.gaussian import GaussianProcess, Guess, SharedEncoding
 from layerclock.search.inner import evolve
+from layerclock.search.pareto import non_dominated
 from layerclock.search.ranking import hypervolume_gains
 from layerclock.search.told import Told
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
     from layerclock.search.objective import FloatArray
     from layerclock.search.task import Task
     from layerclock.space import GenomeArray
@@ -31,7 +38,7 @@ _BATCH_SHARE = 0.4
 _CANDIDATES = 400
 # How many standard deviations better than expected a network is hoped to be.
 _OPTIMISM = 1.0
-# The reference lies beyond the worst of the front by this share of its extent, so that its ends gain, too.
+# The reference lies beyond the ends of the front by this share of its extent, so that they gain, too.
 _MARGIN = 0.1
 
 
@@ -44,7 +51,7 @@ class Scout:
         self._task = task
         self._rng = np.random.default_rng(task.seed)
         self._told = Told(task)
-        self._encoding = SharedEncoding(task.index)
+        self._encoding = SharedEncoding(task.index, task.live)
         self._processes: dict[int, GaussianProcess] = {}
 
     def propose(self) -> GenomeArray:
@@ -56,9 +63,10 @@ class Scout:
         if not told.teaches:
             return task.variation.unseen(number, self._rng, told.seen)
         for column in task.dear:
-            known = np.isfinite(told.values[:, column])
+            values = _padded(told.values[:, column], np.isinf(told.violation))
+            known = np.isfinite(values)
             self._processes[int(column)] = GaussianProcess.fit(
-                self._encoding, told.genomes[known], told.values[known, column], self._processes.get(int(column))
+                self._encoding, told.genomes[known], values[known], self._processes.get(int(column))
             )
         visited = evolve(task, self._expected, told.best(task.population), self._rng)
         return self._pick(visited.best(_CANDIDATES, told.seen), number)
@@ -77,23 +85,17 @@ class Scout:
         task, told = self._task, self._told
         if len(candidates) <= number:
             return candidates
-        expected = task.cheap_values(candidates)
-        hoped = expected.copy()
-        for column, process in self._processes.items():
-            mean, deviation = process.mean_and_deviation(candidates)
-            expected[:, column], hoped[:, column] = mean, mean - _OPTIMISM * deviation
-        feasible = task.violation(candidates, expected) == 0  # no optimism about what must hold
-        expected, hoped = task.ranked(expected), task.ranked(hoped)
+        cheap = task.cheap_values(candidates)
+        guesses = {column: process.guess(candidates) for column, process in self._processes.items()}
+        values = _filled(cheap, guesses, 0.0)
+        left = task.violation(candidates, values) == 0  # no optimism about what must hold
+        expected = task.ranked(values)
         known = told.evaluated & (told.violation == 0)
         front = task.ranked(told.values[known])
-        # All axes alike: from the best to the worst of what is known and expected.
-        every = np.concatenate([front, expected])
-        low, extent = every.min(axis=0), np.maximum(np.ptp(every, axis=0), 1e-12)
-        front, expected, hoped = ((part - low) / extent for part in (front, expected, hoped))
-        reference = np.full(front.shape[1], 1.0 + _MARGIN)
+        reference = _reference(np.concatenate([front, expected]))
         picked: list[int] = []
-        left = feasible.copy()
         while len(picked) < number:
+            hoped = task.ranked(_filled(cheap, guesses, _OPTIMISM))
             gains = np.where(left, hypervolume_gains(hoped, front, reference), -1.0)
             best = int(gains.argmax())
             if gains[best] <= 0:
@@ -101,6 +103,33 @@ class Scout:
             picked.append(best)
             left[best] = False
             front = np.concatenate([front, expected[best : best + 1]])
+            guesses = {column: guess.believing(best) for column, guess in guesses.items()}
         # Where nothing promises a gain, the best by prediction.
         picked.extend([row for row in range(len(candidates)) if row not in picked][: number - len(picked)])
         return candidates[picked]
+
+
+def _padded(values: FloatArray, failed: npt.NDArray[np.bool_]) -> FloatArray:
+    """``values`` float64[N] with the worst known one for the networks that failed: of what nothing is known, too much would be hoped.
+
+    The floor padding of Wakabayashi et al., npj Computational Materials 8:180, 2022.
+    """
+    return np.where(failed & np.isnan(values), np.nanmax(values), values)
+
+
+def _filled(cheap: FloatArray, guesses: Mapping[int, Guess], deviations: float) -> FloatArray:
+    """Cheap values float64[n, K] with those in that are guessed."""
+    values = cheap.copy()
+    for column, guess in guesses.items():
+        values[:, column] = guess.hoped(deviations)
+    return values
+
+
+def _reference(points: FloatArray) -> FloatArray:
+    """A little worse than the worst of the front of ``points`` float64[N, M] in each objective: float64[M].
+
+    What the front dominates has no say: one network that failed would otherwise make the ends of the front the whole of what is to gain.
+    """
+    front = points[non_dominated(points)]
+    worst: FloatArray = front.max(axis=0) + _MARGIN * np.ptp(front, axis=0)
+    return worst

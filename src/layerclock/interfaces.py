@@ -31,6 +31,7 @@ __all__ = [
     "DeviceAdapter",
     "DeviceEntry",
     "DeviceOptions",
+    "HasLiveOperations",
     "KernelTimes",
     "ModelFile",
     "Predictions",
@@ -185,6 +186,15 @@ class SearchSpace(Protocol):
 
     def build(self, genome: npt.ArrayLike) -> torch.nn.Module:
         """The network of one genome; its modules are named after the sites."""
+        ...
+
+
+@runtime_checkable
+class HasLiveOperations(Protocol):
+    """What a :class:`SearchSpace` may offer beside, where sites alone cannot tell that something comes to nothing: a branch without end."""
+
+    def live_operations(self, genomes: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """``genomes`` int64[N, G] with the first choice wherever another one would change nothing that the network computes."""
         ...
 
 
