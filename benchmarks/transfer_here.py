@@ -5,7 +5,7 @@ the same ones on every target. The default predictor learns from the seven other
 rest of those measured there. Beside it: the same without other devices, and the best other device. A different input size is another
 space, whose genomes have the same meaning; its table takes part under the name of the first.
 
-``python benchmarks/transfer_here.py [--quick]``, about 15 minutes while nothing else runs.
+``python benchmarks/transfer_here.py [--quick]``, about 20 minutes while nothing else runs.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ SAMPLES = 10
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="40 networks, 2 rounds, 4 targets")
+    parser.add_argument("--quick", action="store_true", help="30 networks, 2 rounds, 4 targets")
     parser.add_argument("--output", type=Path, help="keep the campaigns here (and go on with them)")
     arguments = parser.parse_args()
-    number, rounds = (40, 2) if arguments.quick else (100, 4)
+    number, rounds = (30, 2) if arguments.quick else (50, 3)
     targets = TARGETS[::2] if arguments.quick else TARGETS
     space = lc.load_space("ofa-mobilenetv3")
     genomes = sample(lc.SiteIndex.of(space), number, np.random.default_rng(0))

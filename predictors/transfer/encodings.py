@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from layerclock.errors import ArgumentError, GenomeError, UnknownNameError
-from layerclock.interfaces import SearchSpace
+from layerclock.interfaces import HasLiveOperations, SearchSpace
 from layerclock.predictors.encoding import masked_one_hot
 from layerclock.predictors.transfer.cells import CellSpace, path_features
 from layerclock.predictors.transfer.chains import chain_features
@@ -32,15 +32,8 @@ FloatArray = npt.NDArray[np.float64]
 Encoding = Callable[[SearchSpace, GenomeArray], FloatArray]
 
 
-@runtime_checkable
-class _TellsLiveOperations(Protocol):
-    """A space with edges that may lead nowhere."""
-
-    def live_operations(self, genomes: npt.ArrayLike) -> GenomeArray: ...
-
-
 def _live(space: SearchSpace, genomes: GenomeArray) -> GenomeArray:
-    return space.live_operations(genomes) if isinstance(space, _TellsLiveOperations) else genomes
+    return space.live_operations(genomes) if isinstance(space, HasLiveOperations) else genomes
 
 
 def _one_hot(space: SearchSpace, genomes: GenomeArray) -> FloatArray:

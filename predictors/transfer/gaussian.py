@@ -82,7 +82,7 @@ class GaussianPrior:
     def see(self, genomes: GenomeArray) -> dict[str, FloatArray]:
         """All views of genomes int64[N, G], those through other devices among them: float64[N, F] by name."""
         # The same networks are often asked about again: for the next device, or by the next step of a search.
-        identity = hashlib.sha256(np.ascontiguousarray(genomes)).digest()
+        identity = hashlib.sha256(genomes.tobytes()).digest()
         if identity not in self._last_seen:
             self._last_seen.clear()
             self._last_seen[identity] = self._see(genomes)

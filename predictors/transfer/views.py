@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from layerclock.interfaces import HasLiveOperations
 from layerclock.predictors.encoding import add_masked_one_hot, masked_one_hot
 from layerclock.predictors.transfer.encodings import encode
 from layerclock.space import SiteIndex, sample
@@ -73,7 +74,7 @@ class Views:
         """The views of ``space``, centred on networks drawn from it."""
         index = SiteIndex.of(space)
         listed = every_genome(index)
-        own_graphs = hasattr(space, "live_operations") and listed is not None
+        own_graphs = isinstance(space, HasLiveOperations) and listed is not None
         sums, stages = _sums(index)
         bare = cls(space, index, sums, stages, *_kinds(index), not own_graphs, {}, {})
         drawn = sample(index, _DRAWN, np.random.default_rng(0)) if listed is None or len(listed) > _DRAWN else listed
@@ -97,8 +98,8 @@ class Views:
 
     def _raw(self, genomes: GenomeArray) -> dict[str, FloatArray]:
         found = self._of(genomes)
-        if not self.portable:
-            live = self.space.live_operations(genomes)  # type: ignore[attr-defined]
+        if not self.portable and isinstance(self.space, HasLiveOperations):
+            live = self.space.live_operations(genomes)
             found |= {f"live-{name}": raw for name, raw in self._of(live).items() if "stage" not in name}
             found["paths"] = encode("canonical-graph", self.space, genomes)
         return found
