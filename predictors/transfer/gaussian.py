@@ -39,10 +39,10 @@ __all__ = ["FittedGaussian", "GaussianPrior", "GaussianTransfer"]
 FloatArray = npt.NDArray[np.float64]
 
 # Networks of each source device that play the new device's measurements, and how much their evidence counts: as that of twenty.
-_PLAYED, _TEMPER = 60, 20 / 60
+_PLAYED, _TEMPER = 30, 20 / 30
 # How likely the other devices are taken to mislead, before anything is measured.
 _MISLED = 0.2
-_PIVOTS = 200
+_PIVOTS, _MOST_CANDIDATES = 200, 4000
 # Of the values' variance: the noise that networks are chosen for, and the deviation of their mean.
 _CHOICE_NOISE, _CHOICE_MEAN = 0.1, 3.0
 _SOURCE_VIEWS = ("devices", "directions")
@@ -95,11 +95,15 @@ class GaussianPrior:
     def choose(self, candidates: GenomeArray, number: int, seed: int = 0) -> GenomeArray:
         """Rows of ``candidates`` int64[N, G] to measure, int64[number]: those that leave the least expected variance.
 
+        Of many candidates, 4,000 at random are looked at.
+
         Raises what :func:`~layerclock.predictors.transfer.variance.reduce_variance` raises.
         """
-        seen = self.see(candidates)
+        some = np.sort(np.random.default_rng(seed).permutation(len(candidates))[:_MOST_CANDIDATES])
+        seen = self.see(candidates[some])
         with threadpool_limits(1):
-            return reduce_variance(self._factor(seen, len(candidates), seed), _CHOICE_NOISE, number)
+            chosen: GenomeArray = some[reduce_variance(self._factor(seen, len(some), seed), _CHOICE_NOISE, number)]
+        return chosen
 
     def _factor(self, seen: Mapping[str, FloatArray], number: int, seed: int) -> FloatArray:
         """float64[N, R] whose products are the expected covariance of N networks, and that of their unknown mean (Nystrom's method)."""

@@ -24,7 +24,7 @@ FloatArray = npt.NDArray[np.float64]
 # Variances of noise that are tried, where the values have variance 1.
 NOISES = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 # Weights are drawn from a gamma distribution of this shape: few of them are large, and which ones differs.
-_SPARSE, _DRAWN = 0.2, 800
+_SPARSE, _DRAWN = 0.2, 500
 # Prior variance of the values' mean, where the values have variance 1.
 MEAN_VARIANCE = 10.0
 # Of the inverse gamma prior of the squared scale, in units of the values' variance.
