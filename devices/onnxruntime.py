@@ -183,7 +183,7 @@ class OnnxRuntimeSession:
             node = nodes.get(name)
             # A fusion may have a name of the runtime's own; what it makes has the model's. So has what a reorder makes.
             makes = list(node.output) if node is not None and operation[name] not in _REORDERS else []
-            origin = next(filter(None, map(self._source.find, (name.removesuffix("_nchwc"), *makes))), "")
+            origin = next((found for one in (name, *makes) if (found := self._source.find(one.removesuffix("_nchwc")))), "")
             executed.append(
                 Executed(
                     name=name,
