@@ -38,6 +38,7 @@ ANCHORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger",
 _BOOKKEEPING = frozenset({"int64", "int32", "bool"})
 # What only gives a tensor another name or shape: a runtime does it in no time, and it is no part of what a kernel computes.
 VIEWS = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+_MOVES = VIEWS | {"Transpose"}
 # What makes indices out of numbers: real work, though its results are whole.
 _SEARCHES = frozenset({"ArgMax", "ArgMin", "TopK", "NonMaxSuppression", "NonZero"})
 _KEPT_ATTRIBUTES = ("kernel_shape", "strides", "group", "dilations", "axes", "axis", "mode", "perm")
@@ -162,9 +163,9 @@ class SourceGraph:
         owner: dict[str, str] = {}
         for kernel in executed:
             for name in dict.fromkeys(filter(None, map(self.find, kernel.operators))):
-                # A view that a runtime puts behind an operator bears that operator's name, and does none of its work.
-                only_views = kernel.op in VIEWS and self.nodes[name].op_type not in VIEWS
-                if name not in owner and not only_views:
+                # A view or transposition that a runtime puts beside an operator bears that operator's name, and does none of its work.
+                beside = kernel.op in _MOVES and self.nodes[name].op_type not in _MOVES
+                if name not in owner and not beside:
                     owner[name] = kernel.name
                     claimed[kernel.name].append(name)
         growing = dict.fromkeys(kernel.name for kernel in executed if kernel.only_last and claimed[kernel.name])

@@ -158,3 +158,17 @@ def test_an_unnamed_product_goes_to_the_kernel_behind_it_only_where_that_has_non
     # A kernel that has its product takes no other.
     (only,) = source.kernels([Executed("two", "FullyConnected", ("layer/second", "layer/output"))])
     assert only.fused_ops == ("MatMul", "Add")
+
+
+def test_a_transposition_beside_a_product_does_none_of_its_work(tmp_path: Path) -> None:
+    source = SourceGraph(_save(tmp_path, [_node("MatMul", "input,wide", "output")], (1, 20, 16)))
+    turned = Executed("turn", "Transpose", ("layer/output/transpose_a",), shape=(16, 20))
+    first, second = source.kernels([turned, Executed("product", "FullyConnected", ("layer/output",))])
+    assert (first.site, first.fused_ops, first.outputs, first.macs) == ("layer", (), (TensorSpec((16, 20)),), 0)
+    assert (second.fused_ops, second.macs) == (("MatMul",), 20 * 16 * 24)
+
+
+def test_a_normalisation_that_onnxruntime_makes_a_convolution_of(tmp_path: Path) -> None:
+    nodes = [_conv("input", "whole", "c"), _node("MaxPool", "c", "p", kernel_shape=[2, 2]), _normal("p", "n"), _node("Relu", "n", "output")]
+    kernels = open_device("onnxruntime:cpu").load(prepare_model(_save(tmp_path, nodes, MAP)).file).kernels()
+    assert [kernel.fused_ops for kernel in kernels if kernel.fused_ops] == [("Conv",), ("MaxPool",), ("BatchNormalization", "Relu")]
