@@ -221,7 +221,8 @@ def _bytes(kernel: Kernel) -> tuple[int, int, int]:
     except KeyError:
         width = _USUAL_WIDTH
     read, weights, made = (width * sum(spec.elements for spec in specs) for specs in (kernel.inputs, kernel.weights, kernel.outputs))
-    return read, weights, made
+    # Of a table, only what is looked up is read.
+    return read, min(weights, made) if kernel.fused_ops == ("Gather",) else weights, made
 
 
 def _log(value: float) -> float:
