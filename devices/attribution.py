@@ -8,6 +8,7 @@ A runtime fuses operators of the exported model into kernels and adds kernels of
    end of the network, to the layer of the kernel that feeds it.
    Operators that no kernel names were fused: into the kernel that names a later one (where a runtime tells only the
    last), else into the kernel that makes their first input. What only makes shapes, indices and constants is left out.
+   Products that no kernel names are those of the next kernel that has none (:mod:`~layerclock.devices.folding`).
 3. What can be attributed by neither rule raises :class:`~layerclock.errors.DeviceError`: no time is dropped in silence.
 """
 
@@ -22,6 +23,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # what onnx.load raises on a damaged file
 
 from layerclock.devices.counts import macs as count_macs
+from layerclock.devices.folding import claim_unnamed, parallel_products
 from layerclock.errors import DeviceError
 from layerclock.network import AttributeValue, Kernel, TensorSpec
 
@@ -36,6 +38,7 @@ ANCHORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger",
 _BOOKKEEPING = frozenset({"int64", "int32", "bool"})
 # What only gives a tensor another name or shape: a runtime does it in no time, and it is no part of what a kernel computes.
 VIEWS = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+_MOVES = VIEWS | {"Transpose"}
 # What makes indices out of numbers: real work, though its results are whole.
 _SEARCHES = frozenset({"ArgMax", "ArgMin", "TopK", "NonMaxSuppression", "NonZero"})
 _KEPT_ATTRIBUTES = ("kernel_shape", "strides", "group", "dilations", "axes", "axis", "mode", "perm")
@@ -47,7 +50,8 @@ class Executed:
 
     ``operators`` are the names of the model's nodes that it computes; a runtime that tells only the last one sets
     ``only_last``, and the others are found by walking the model. ``reader`` and ``feeder`` name neighbouring kernels,
-    ``shape`` is that of the result where the runtime tells it: needed of reorders, which the model does not know.
+    ``shape`` is that of the result and ``read`` that of the first input where the runtime tells them: needed of reorders and of
+    parts of operators, which the model does not know.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Executed:
     layout: str = ""
     implementation: str = ""
     shape: tuple[int, ...] = ()
+    read: tuple[int, ...] = ()
 
 
 class SourceGraph:
@@ -149,7 +154,8 @@ class SourceGraph:
         for name, found in list(kernels.items()):
             if not found.fused_ops:
                 moved = _moved(by_name[name], by_name, kernels)
-                kernels[name] = replace(found, inputs=moved, outputs=moved)
+                read = by_name[name].read
+                kernels[name] = replace(found, inputs=(TensorSpec(read),) if read else moved, outputs=moved)
         return tuple(kernels.values())
 
     def _operators(self, executed: Sequence[Executed], boundaries: Collection[str]) -> dict[str, tuple[str, ...]]:
@@ -157,9 +163,9 @@ class SourceGraph:
         owner: dict[str, str] = {}
         for kernel in executed:
             for name in dict.fromkeys(filter(None, map(self.find, kernel.operators))):
-                # A view that a runtime puts behind an operator bears that operator's name, and does none of its work.
-                only_views = kernel.op in VIEWS and self.nodes[name].op_type not in VIEWS
-                if name not in owner and not only_views:
+                # A view or transposition that a runtime puts beside an operator bears that operator's name, and does none of its work.
+                beside = kernel.op in _MOVES and self.nodes[name].op_type not in _MOVES
+                if name not in owner and not beside:
                     owner[name] = kernel.name
                     claimed[kernel.name].append(name)
         growing = dict.fromkeys(kernel.name for kernel in executed if kernel.only_last and claimed[kernel.name])
@@ -172,13 +178,7 @@ class SourceGraph:
             if name not in owner and owner.get(before) in growing and not self.is_bookkeeping(name):
                 owner[name] = owner[before]
                 claimed[owner[before]].append(name)
-        # A runtime may name a convolution or product after what it fused with it (OpenVINO: after the bias): its reader's kernel.
-        for name in reversed(self.order):
-            if name not in owner and self.nodes[name].op_type in ANCHORS and not self.is_bookkeeping(name):
-                reader = next((owner[one] for one in self.readers.get(name, ()) if one in owner), "")
-                if reader and not any(self.nodes[one].op_type in ANCHORS for one in claimed[reader]):
-                    owner[name] = reader
-                    claimed[reader].append(name)
+        claim_unnamed(self, owner, claimed)
         return {name: tuple(sorted(nodes, key=self.order.__getitem__)) for name, nodes in claimed.items()}
 
     def _walk_back(self, kernel: str, claimed: dict[str, list[str]], owner: dict[str, str], boundaries: Collection[str]) -> None:
@@ -194,9 +194,13 @@ class SourceGraph:
                     claimed[kernel].append(before)
                     pending.append(before)
 
+    def is_product(self, node: str) -> bool:
+        """Whether a node is a convolution or matrix product."""
+        return self.nodes[node].op_type in ANCHORS
+
     def is_bookkeeping(self, node: str) -> bool:
         """Whether a node only makes constants, shapes or indices, and computes nothing to get them."""
-        if self.nodes[node].op_type in ANCHORS or self.nodes[node].op_type in _SEARCHES:
+        if self.is_product(node) or self.nodes[node].op_type in _SEARCHES:
             return all(tensor in self._constants for tensor in self.nodes[node].output if tensor)
         return all(self._is_bookkeeping(tensor) for tensor in self.nodes[node].output if tensor)
 
@@ -206,7 +210,7 @@ class SourceGraph:
         return tensor in self._constants or (spec is not None and spec.dtype in _BOOKKEEPING)
 
     def _anchor(self, operators: Sequence[str]) -> str:
-        return next((name for name in operators if self.nodes[name].op_type in ANCHORS), operators[0])
+        return next(filter(self.is_product, operators), operators[0])
 
     @staticmethod
     def _neighbour_site(kernel: Executed, by_name: dict[str, Executed], sites: dict[str, str]) -> str:
@@ -227,9 +231,10 @@ class SourceGraph:
         read = [tensor for name in operators for tensor in self.nodes[name].input if tensor and self.producer.get(tensor) not in inside]
         constant = [tensor for tensor in read if tensor in self._constants]
         made = [tensor for tensor in self.nodes[operators[-1]].output if tensor] if operators else []
-        attributes: tuple[tuple[str, AttributeValue], ...] = ()
-        if operators:
-            attributes = tuple(_attributes(self.nodes[self._anchor(operators)]))
+        attributes = dict(_attributes(self.nodes[self._anchor(operators)])) if operators else {}
+        branches = parallel_products(self, operators)
+        if len(branches) > 1:
+            attributes["group"] = sum(_group(self.nodes[name]) for name in branches)
         counts = [self.macs(name) for name in operators]
         return Kernel(
             name=kernel.name,
@@ -239,7 +244,7 @@ class SourceGraph:
             inputs=self._specs(tensor for tensor in dict.fromkeys(read) if tensor not in constant),
             outputs=self._specs(made),
             weights=self._specs(dict.fromkeys(constant)),
-            attributes=attributes,
+            attributes=tuple(sorted(attributes.items())),
             layout=kernel.layout,
             implementation=kernel.implementation,
             macs=None if None in counts else sum(count for count in counts if count is not None),
@@ -269,6 +274,10 @@ def _moved(kernel: Executed, by_name: Mapping[str, Executed], kernels: Mapping[s
             seen.add(current)
             current = getattr(by_name[current], direction)
     return ()
+
+
+def _group(node: onnx.NodeProto) -> int:
+    return next((int(attribute.i) for attribute in node.attribute if attribute.name == "group"), 1)
 
 
 def _attributes(node: onnx.NodeProto) -> Iterable[tuple[str, AttributeValue]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -32,6 +33,8 @@ _PROVIDER = "CPUExecutionProvider"
 _OPTIMISED = "optimised.onnx"
 # What ONNX Runtime does unless it is told otherwise, recorded because it matters for times.
 _DEFAULTS = {"session.intra_op.allow_spinning": "1", "session.set_denormal_as_zero": "0"}
+# What it calls a node that it moved to its blocked layout; a BatchNormalization becomes a convolution there.
+_LAYOUT_SUFFIX = re.compile("(_bn)?_nchwc$")
 _REORDERS = frozenset({"ReorderInput", "ReorderOutput"})
 # The profile's times are cut to whole microseconds.
 _CUT_OFF_US = 0.5
@@ -183,7 +186,7 @@ class OnnxRuntimeSession:
             node = nodes.get(name)
             # A fusion may have a name of the runtime's own; what it makes has the model's. So has what a reorder makes.
             makes = list(node.output) if node is not None and operation[name] not in _REORDERS else []
-            origin = next(filter(None, map(self._source.find, (name.removesuffix("_nchwc"), *makes))), "")
+            origin = next((found for one in (name, *makes) if (found := self._source.find(_LAYOUT_SUFFIX.sub("", one)))), "")
             executed.append(
                 Executed(
                     name=name,

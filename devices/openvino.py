@@ -299,11 +299,16 @@ def _executed(compiled: openvino.CompiledModel, names: list[str], implementation
                 reader=_nearest(node, ran, lambda one: [port.get_node() for out in one.outputs() for port in out.get_target_inputs()]),
                 feeder=_nearest(node, ran, lambda one: [value.get_source_output().get_node() for value in one.inputs()]),
                 layout=_information(node, "outputLayouts"),
-                shape=tuple(node.get_output_shape(0)) if node.get_output_partial_shape(0).is_static else (),
+                shape=_shape(node.output(0)),
+                read=_shape(node.input(0)) if node.inputs() else (),
                 implementation=implementation,
             )
         )
     return executed
+
+
+def _shape(port: openvino.Output | openvino.Input) -> tuple[int, ...]:
+    return tuple(port.get_shape()) if port.get_partial_shape().is_static else ()
 
 
 def _nearest(node: openvino.Node, ran: set[str], neighbours: Callable[[openvino.Node], list[openvino.Node]]) -> str:

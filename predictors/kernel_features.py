@@ -55,6 +55,11 @@ _USUAL_WIDTH = 4
 _MOVING = "movement"
 # A runtime may give such a kernel the name of the operator that it moves numbers for.
 _MOVING_KINDS = frozenset({"Transpose", "Reorder", "ReorderInput", "ReorderOutput"})
+# What a runtime took an operator of the model to pieces into has no name of its own, and is known by the runtime's kind.
+_FAMILIES_OF_KINDS = {
+    "Reduce": "reduction", "TopK": "reduction", "MVN": "normalisation", "RMS": "normalisation", "Subgraph": "elementwise",
+    "Eltwise": "elementwise", "Gelu": "elementwise", "HardSigmoid": "elementwise", "Mul": "elementwise",
+}  # fmt: skip
 # Families whose bias is added on the way.
 _WITH_BIAS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 # Of convolutions, three kinds behave differently enough to be families of their own.
@@ -72,7 +77,7 @@ def family(kernel: Kernel) -> str:
     for name, claimed in _CLAIMS:
         if operators & claimed:
             return _kind_of_convolution(kernel) if name == "convolution" else name
-    return _MOVING
+    return _MOVING if operators else _FAMILIES_OF_KINDS.get(kernel.op, _MOVING)
 
 
 def _kind_of_convolution(kernel: Kernel) -> str:
@@ -216,7 +221,8 @@ def _bytes(kernel: Kernel) -> tuple[int, int, int]:
     except KeyError:
         width = _USUAL_WIDTH
     read, weights, made = (width * sum(spec.elements for spec in specs) for specs in (kernel.inputs, kernel.weights, kernel.outputs))
-    return read, weights, made
+    # Of a table, only what is looked up is read.
+    return read, min(weights, made) if kernel.fused_ops == ("Gather",) else weights, made
 
 
 def _log(value: float) -> float:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["BLOCKS", "classifier", "stem"]
 
 
+# Published networks widen their last map where it is small.
+_MOST_PLACES_OF_WIDE_HEAD = 14 * 14
+
 # Convolutions ----------------------------------------------------------------------------------------------------------
 
 
@@ -61,10 +64,29 @@ def _grouped(draft: Draft, x: Tensor) -> Tensor:
     groups = draft.pick(2, 3, 4, 8, 16, 32)
     channels = min(per_group * groups, 768 // per_group * per_group)
     y = activation(draft, conv(draft, x, channels))
-    size = draft.pick(1, 3, 3, 3, 5)
-    y = conv(draft, y, channels, (size, size), _stride(draft, y), groups=max(1, channels // per_group))
+    if draft.chance(0.25):
+        y = _in_parts(draft, y)
+    else:
+        size = draft.pick(1, 3, 3, 3, 5)
+        y = conv(draft, y, channels, (size, size), _stride(draft, y), groups=max(1, channels // per_group))
     y = activation(draft, y)
     return residual(draft, x, conv(draft, y, x.shape[1]))
+
+
+def _in_parts(draft: Draft, x: Tensor) -> Tensor:
+    """A convolution of its own for each part of the channels, depthwise ones of growing size at times (MixNet)."""
+    channels, height, width = x.shape[1:]
+    number = draft.pick(2, 2, 3, 4)
+    sizes = [channels // number] * (number - 1)
+    sizes.append(channels - sum(sizes))
+    first = draft.add("Split", [x, draft.constant(sizes)], (1, sizes[0], height, width), outputs=number, axis=1)
+    parts = [first, *(Tensor(f"{first.name}.{place}", (1, size, height, width)) for place, size in enumerate(sizes) if place)]
+    if draft.chance(0.5):
+        parts = [conv(draft, part, part.shape[1], (3 + 2 * place,) * 2, groups=part.shape[1]) for place, part in enumerate(parts)]
+    else:
+        parts = [conv(draft, part, part.shape[1], bias=False) for part in parts]
+    y = _concatenated(draft, parts)
+    return _normalise_batch(draft, y) if draft.chance(0.7) else y
 
 
 def _excite(draft: Draft, x: Tensor) -> Tensor:
@@ -171,7 +193,9 @@ def _elementwise(draft: Draft, x: Tensor) -> Tensor:
     for _ in range(draft.pick(1, 2, 3)):
         kind = draft.pick(0, 1, 2, 3, 4)
         if kind == 0:
-            y = draft.add("Add" if draft.chance(0.6) else "Mul", [y, x], y.shape)
+            # A gate, rather than the map itself, whose size would grow like a power.
+            gated = draft.chance(0.4)
+            y = draft.add("Mul" if gated else "Add", [y, draft.add("Sigmoid", [x], x.shape) if gated else x], y.shape)
         elif kind == 1:
             y = draft.add("Mul", [y, draft.weight(x.shape[1], 1, 1, scale=1.0)], y.shape)
         elif kind == 2:
@@ -206,15 +230,21 @@ def stem(draft: Draft, x: Tensor) -> Tensor:
 
 
 def classifier(draft: Draft, x: Tensor) -> Tensor:
-    """From a feature map to one vector."""
+    """From a feature map to one vector; a third of them with a wide pointwise convolution before or behind the pooling."""
+    wide = draft.pick(512, 768, 1024, 1280, 1280, 1536, 2048) if draft.chance(0.35) else 0
+    before = wide and prod(x.shape[2:]) <= _MOST_PLACES_OF_WIDE_HEAD and draft.chance(0.7)
+    x = activation(draft, conv(draft, x, wide)) if before else x
     channels = x.shape[1]
     if draft.chance(0.6):
         pooled = draft.add("GlobalAveragePool", [x], (1, channels, 1, 1))
     else:
         pooled = draft.add("ReduceMean", [x], (1, channels, 1, 1), axes=[2, 3], keepdims=1)
+    pooled = activation(draft, conv(draft, pooled, wide)) if wide and not before else pooled
+    channels = pooled.shape[1]
     flat = draft.add("Flatten", [pooled], (1, channels), axis=1)
     relu = draft.chance(0.3)
-    for out in [draft.pick(512, 1024, 1280)] * draft.chance(0.3) + [draft.pick(10, 100, 1000)]:
+    widths = [1000] if wide else [draft.pick(512, 1024, 1280)] * draft.chance(0.3) + [draft.pick(10, 100, 1000)]
+    for out in widths:
         draft.macs += flat.shape[1] * out
         flat = draft.add("Gemm", [flat, draft.weight(out, flat.shape[1]), draft.weight(out, scale=0.1)], (1, out), transB=1)
         flat = draft.add("Relu", [flat], flat.shape) if relu else flat

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["THEMES", "CompositeSpace", "composite"]
 
 # Part of the networks' names: raise it when the same genome gives another network.
-_VERSION = 1
+_VERSION = 2
 _SEEDS = 512
 _LAYER = "network"
 THEMES = (*BLOCKS, "mixed")
@@ -39,7 +39,7 @@ THEMES = (*BLOCKS, "mixed")
 _FEWEST_BLOCKS, _MOST_BLOCKS = 4, 12
 _OF_THE_THEME = 0.6
 # A network ends before it grows beyond these; with small ones among them, so that small kernels are met often.
-_MOST_PARAMS = 4_000_000
+_MOST_PARAMS = 5_000_000
 _MACS = (10_000_000, 400_000_000)
 _IMAGES = (96, 128, 160, 192, 224, 256)
 _SIDES = (7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 56, 64)

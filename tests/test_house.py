@@ -32,7 +32,9 @@ MAY_IMPORT = {
     "cli": {"core", "cli", *ROOMS},
 }
 # The files of devices/ that stand beside the adapters, and that adapters may import. What stands in a folder of its own is one adapter.
-SHARED_BY_DEVICES = {f"layerclock.devices.{name}" for name in ("attribution", "cache", "counts", "export", "machine", "running_means")}
+SHARED_BY_DEVICES = {
+    f"layerclock.devices.{name}" for name in ("attribution", "cache", "counts", "export", "folding", "machine", "running_means")
+}
 
 # Where a heavy or optional package may be imported; files or folders. Under TYPE_CHECKING it may be anywhere.
 HOMES = {

@@ -54,6 +54,23 @@ def test_themes_are_what_their_networks_are_made_of() -> None:
         assert sum(found) >= 5
 
 
+def test_some_networks_end_wide_and_look_up_and_attend_in_windows() -> None:
+    models = [composite(theme, seed) for theme in ("windows", "transformer", "sequence", "grouped") for seed in range(12)]
+    shapes = [{weights.name: tuple(weights.dims) for weights in model.graph.initializer} for model in models]
+    nodes = [(node, known) for model, known in zip(models, shapes, strict=True) for node in model.graph.node]
+    heads = [known[node.input[1]] for node, known in nodes if node.op_type == "Gemm"]
+    assert 0.15 < np.mean([inner >= 512 and out == 1000 for out, inner in heads]) < 0.6
+    assert max(known[node.input[0]][0] for node, known in nodes if node.op_type == "Gather") > 10_000
+    inferred = [onnx.shape_inference.infer_shapes(model) for model in models]
+    batches = [
+        value.type.tensor_type.shape.dim[0].dim_value
+        for model in inferred[:12]
+        for value in model.graph.value_info
+        if any(node.op_type == "Softmax" and value.name in node.output for node in model.graph.node)
+    ]
+    assert max(batches) > 1
+
+
 def test_the_space_has_a_name_to_find_it_by() -> None:
     space = load_space("composites:seeds=7")
     assert space.name == "composites:seeds=7"

@@ -1,0 +1,92 @@
+"""What a runtime computes in a kernel and does not name: products into whose weights it folded what comes behind, and what lies between.
+
+OpenVINO calls a convolution or product after the last operator that it folded into its weights (a BatchNormalization, a layer's
+scale), and makes convolutions of equal form over the parts of a Split one grouped convolution, called after their Concat.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from layerclock.devices.attribution import SourceGraph
+
+__all__ = ["claim_unnamed", "parallel_products"]
+
+
+def claim_unnamed(graph: SourceGraph, owner: dict[str, str], claimed: dict[str, list[str]]) -> None:
+    """Give unnamed operators to the kernels that must have computed them; extends ``owner`` and ``claimed`` in place.
+
+    ``owner`` is the kernel of each named operator, ``claimed`` each kernel's operators. An unnamed product belongs to the next kernel
+    behind it that has none of its own; an operator between two of one kernel belongs to it, for else the kernel would wait for itself;
+    and so does a Split whose parts only the products of one kernel read.
+    """
+    lacking = {kernel for kernel, own in claimed.items() if own and not any(map(graph.is_product, own))}
+    read: dict[str, str] = {}
+    for name in reversed(graph.order):
+        if name not in owner and graph.is_product(name) and not graph.is_bookkeeping(name):
+            kernel = next((one for one in _kernels_behind(graph, name, owner) if one in lacking), "")
+            before = graph.producer.get(graph.nodes[name].input[0], "")
+            # A second one only where both are branches of one Split.
+            if kernel and (kernel not in read or (read[kernel] == before and _splits(graph, before))):
+                read[kernel] = before
+                _claim(name, kernel, owner, claimed)
+    for name, kernel in list(_between(graph, owner)):
+        _claim(name, kernel, owner, claimed)
+    for before in dict.fromkeys(read.values()):
+        kernels = {owner.get(one, "") for one in graph.readers.get(before, [])}
+        if _splits(graph, before) and before not in owner and len(kernels) == 1 and kernels != {""}:
+            _claim(before, kernels.pop(), owner, claimed)
+
+
+def parallel_products(graph: SourceGraph, operators: Sequence[str]) -> list[str]:
+    """The products of a kernel that all read one Split among its operators: branches of a grouped convolution. Else nothing."""
+    splits = [name for name in operators if _splits(graph, name)]
+    readers = graph.readers.get(splits[0], []) if len(splits) == 1 else []
+    return [name for name in readers if name in operators and graph.is_product(name)]
+
+
+def _splits(graph: SourceGraph, name: str) -> bool:
+    return name in graph.nodes and graph.nodes[name].op_type == "Split"
+
+
+def _claim(name: str, kernel: str, owner: dict[str, str], claimed: dict[str, list[str]]) -> None:
+    owner[name] = kernel
+    claimed[kernel].append(name)
+
+
+def _kernels_behind(graph: SourceGraph, name: str, owner: dict[str, str]) -> Iterator[str]:
+    """The nearest kernels behind an operator, through unnamed operators other than products, the nearest first."""
+    pending, seen = deque(graph.readers.get(name, ())), {name}
+    while pending:
+        reader = pending.popleft()
+        if reader in seen or graph.is_product(reader) or graph.is_bookkeeping(reader):
+            continue
+        seen.add(reader)
+        if reader in owner:
+            yield owner[reader]
+        else:
+            pending += graph.readers.get(reader, ())
+
+
+def _between(graph: SourceGraph, owner: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Unnamed operators on a way from a kernel back into it, with the kernel."""
+    unnamed = [name for name in graph.order if name not in owner and not graph.is_bookkeeping(name)]
+    before: dict[str, set[str]] = {}
+    for name in unnamed:
+        before[name] = _kernels((graph.producer.get(tensor, "") for tensor in graph.nodes[name].input), owner, before)
+    behind: dict[str, set[str]] = {}
+    for name in reversed(unnamed):
+        behind[name] = _kernels(graph.readers.get(name, ()), owner, behind)
+    for name in unnamed:
+        yield from ((name, kernel) for kernel in sorted(before[name] & behind[name])[:1])
+
+
+def _kernels(neighbours: Iterable[str], owner: dict[str, str], found: dict[str, set[str]]) -> set[str]:
+    kernels: set[str] = set()
+    for one in neighbours:
+        kernels |= {owner[one]} if one in owner else found.get(one, set())
+    return kernels
