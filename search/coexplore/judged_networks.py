@@ -50,6 +50,11 @@ class JudgedNetworks:
         """What was found for each of ``networks``: float64[N]."""
         return np.array(list(self._known.values()), dtype=np.float64)
 
+    def remember(self, genomes: GenomeArray, values: FloatArray) -> None:
+        """Take what an earlier run found for pairs int64[B, G + H]: float64[B]."""
+        keys = [row.tobytes() for row in self._space.split(genomes)[0]]
+        self._known.update(zip(keys, values.tolist(), strict=True))
+
     def _evaluate(self, genomes: GenomeArray) -> FloatArray:
         keys = [row.tobytes() for row in self._space.split(genomes)[0]]
         fresh = [key for key in dict.fromkeys(keys) if key not in self._known]

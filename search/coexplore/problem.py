@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from layerclock.errors import UnknownNameError
 from layerclock.search.coexplore.fast_level import BUILDABLE, FastLevel
 from layerclock.search.coexplore.joint_space import JointSpace
@@ -77,6 +79,13 @@ class Coexploration:
     ) -> Search:
         """A search among the pairs; evaluations are of pairs that can be built and meet the specification. Raises what it raises."""
         constraints = (BUILDABLE, *self.constraints)
-        return Search(
+        search = Search(
             self.space, self.objectives, constraints, evaluations, population, seed, self.metrics, algorithm, start, allowed, workers, folder
         )  # fmt: skip
+        # Networks that an interrupted run judged are judged on every design.
+        genomes = np.array([np.frombuffer(key, dtype=np.int64) for key in search.record.remembered])
+        values = np.array([found for found, _ in search.record.remembered.values()])
+        for column, measured in enumerate(search.record.measures):
+            if len(genomes) and measured.name in self.judged:
+                self.judged[measured.name].remember(genomes, values[:, column])
+        return search
