@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from layerclock.search.coexplore.controller import Baseline, Controller
+from layerclock.search.coexplore.redesign import redesign
 from layerclock.search.objective import hard_violation
+from layerclock.search.ranking import best_first
 from layerclock.search.told import Told
 from layerclock.search.variation import distinct
 
@@ -33,8 +35,11 @@ __all__ = ["TwoLevel"]
 
 BETA = 0.5
 _EPISODES = 64
-_FAST_ROUNDS = 4
+_FAST_ROUNDS = 2
 _MOST_ROUNDS = 20
+_FEWEST, _BATCH_SHARE = 5, 0.2
+_REDESIGNED = 32
+_REMEMBERED = 10
 _IMITATION_STEPS = 100
 _DESIGN = "design."
 _TINY = 1e-300
@@ -51,6 +56,7 @@ class TwoLevel:
         self._task = task
         self._told = Told(task)
         self._variation = task.variation
+        self._rng = np.random.default_rng([task.seed, 3])
         self._controller = Controller(task.variation.number.tolist(), task.seed)
         self._fast, self._slow = Baseline(), Baseline()
         names = [measured.name for measured in task.measures]
@@ -59,6 +65,7 @@ class TwoLevel:
         self._targets = [one for one in task.constraints if one.name not in cheap and not one.soft]
         columns = [column for column in range(task.objectives) if task.measures[column].cheap]
         self._worth = columns or [names.index(name) for name in ("utilisation",) if name in names]
+        self._utilisation = names.index("utilisation") if "utilisation" in names else None
         self._dear_objectives = [column for column in range(task.objectives) if not task.measures[column].cheap]
         self._best = np.full(len(self._worth), np.inf)
         self._worst = np.full(len(self._worth), -np.inf)
@@ -77,17 +84,15 @@ class TwoLevel:
             active = self._task.index.active(self._task.start)
             self._controller.imitate(self._variation.rank(self._task.start), active, _IMITATION_STEPS)
             return self._task.start
+        redesigned = self._redesigned(self._task.population // 2)
+        number = max(_FEWEST, round(_BATCH_SHARE * self._task.population))
         survivors: dict[bytes, GenomeArray] = {}
         for turn in range(_MOST_ROUNDS):
-            choices = self._controller.sample(_EPISODES)
-            found = self._judge(choices, teach=True)
-            survivors |= {row.tobytes(): row for row in found}
-            if turn + 1 >= _FAST_ROUNDS and len(survivors) >= self._task.population:
+            survivors |= {row.tobytes(): row for row in self._judge(self._controller.sample(_EPISODES))}
+            if turn + 1 >= _FAST_ROUNDS and len(survivors) >= number:
                 break
-        for row in self._redesigned():
-            survivors.setdefault(row.tobytes(), row)
-        rows = list(survivors.values())[-self._task.population :]
-        return np.array(rows, dtype=np.int64).reshape(len(rows), len(self._task.index.genes))
+        fresh = list(survivors.values())[-number:]  # the latest that the controller wrote
+        return distinct(np.concatenate([redesigned, np.array(fresh, dtype=np.int64).reshape(len(fresh), redesigned.shape[1])]), set())
 
     def tell(self, genomes: GenomeArray, values: FloatArray, violation: FloatArray) -> None:
         """Accuracy is known: it teaches the controller, together with the hardware's reward."""
@@ -97,9 +102,14 @@ class TwoLevel:
             return
         genomes, values = genomes[known], values[known]
         rewards = self._reward(genomes, values)
-        self._controller.reinforce(self._variation.rank(genomes), self._task.index.active(genomes), self._slow.advantage(rewards))
+        advantage = self._slow.advantage(rewards)
+        self._controller.reinforce(self._variation.rank(genomes), self._task.index.active(genomes), advantage)
+        every = self._told.evaluated
+        worth = self._reward(self._told.genomes[every], self._told.values[every])
+        best = self._told.genomes[every][np.argsort(-worth, kind="stable")[:_REMEMBERED]]
+        self._controller.imitate(self._variation.rank(best), self._task.index.active(best), 1)
 
-    def _judge(self, choices: GenomeArray, teach: bool) -> GenomeArray:
+    def _judge(self, choices: GenomeArray) -> GenomeArray:
         """The fast level: the distinct pairs among ``choices`` that meet the specification, are new and worth training."""
         task = self._task
         genomes = task.index.canonical(self._variation.chosen(choices))
@@ -109,22 +119,29 @@ class TwoLevel:
         if fine.any() and self._worth:
             measured = _logarithm(values[np.ix_(fine, self._worth)])
             self._best, self._worst = np.minimum(self._best, measured.min(axis=0)), np.maximum(self._worst, measured.max(axis=0))
-        if teach:
-            self.sampled += len(genomes)
-            self._networks.update(np.ascontiguousarray(row[: self._own]).tobytes() for row in genomes)
-            rewards = np.where(fine, self._hardware(values), -np.minimum(violation, 1.0))
-            self._controller.reinforce(choices, task.index.active(genomes), self._fast.advantage(rewards))
-        kept = fine & ~self._beaten(values)
+        self.sampled += len(genomes)
+        self._networks.update(np.ascontiguousarray(row[: self._own]).tobytes() for row in genomes)
+        beaten = fine & self._beaten(values)
+        rewards = np.where(fine, np.where(beaten, 0.0, self._fast_reward(values)), -np.minimum(violation, 1.0))
+        self._controller.reinforce(choices, task.index.active(genomes), self._fast.advantage(rewards))
+        kept = fine & ~beaten
         return distinct(genomes[kept], self._told.seen)
 
-    def _redesigned(self) -> GenomeArray:
-        """Pairs of the best known networks and the designs that the controller would give them."""
+    def _redesigned(self, number: int) -> GenomeArray:
+        """Up to ``number`` pairs of the best known networks with designs that are better for them: these train nothing."""
         if not self._told.teaches or self._own == len(self._task.index.genes):
             return self._task.start[:0]
-        best = self._told.best(max(1, self._task.population // 2))
-        prefix = np.repeat(self._variation.rank(best)[:, : self._own], max(1, _EPISODES // len(best)), axis=0)
-        found = self._judge(self._controller.sample(len(prefix), prefix), teach=False)
-        return found[: self._task.population // 2]
+        known = np.flatnonzero(self._told.evaluated)
+        ranked = self._task.ranked(self._told.values[known])
+        known = known[best_first(ranked, self._told.violation[known], _REDESIGNED)]
+        found, _ = redesign(self._task, self._told.genomes[known], self._told.values[known], self._own, self._told.seen, self._rng)
+        return found[:number]
+
+    def _fast_reward(self, values: FloatArray) -> FloatArray:
+        """What pairs that meet the specification teach without their accuracy: the utilisation, which is no reason for small networks."""
+        if self._utilisation is None:
+            return self._hardware(values)
+        return -values[:, self._utilisation]
 
     def _hardware(self, values: FloatArray) -> FloatArray:
         """U of pairs that meet the specification: float64[n], from 0 to 1."""
