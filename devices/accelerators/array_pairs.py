@@ -73,7 +73,7 @@ class ArrayPairs:
             raise MissingExtraError("zigzag-dse", "zigzag", "a space of arrays") from error
         distinct, numbers = np.unique(designs, axis=0, return_inverse=True)
         counts = self._index.counts(networks) @ self._layer_nests
-        used = counts.any(axis=0)
+        used = counts.sum(axis=0) > 0
         found = zigzag_costs([nest for nest, some in zip(self.nests.nests, used, strict=True) if some], self._arrays(distinct))
         # A loop nest that the network does not have costs it nothing, not even where the design could not run it.
         present = counts[:, used]

@@ -51,22 +51,23 @@ class FpgaPairs:
         self.sites = design_sites(designs)
         self.designs = designs
         self.nests = space_nests(space) if nests is None else nests
-        self._index = SiteIndex.of(space)
+        self.index = SiteIndex.of(space)
         self._layer_nests = self.nests.counts
         self._model = _Remembered(self._modelled)
         self._roof = _Remembered(self._bounded)
+        self._last: tuple[bytes, FpgaBatch] | None = None
 
     def build(self, designs: GenomeArray) -> Buildable:
         """DSP blocks, memory blocks and port bits over all boards; the shortfall is of each board by itself."""
-        batch = self.designs.batch(designs)
+        batch = self._batch(designs)
         totals = {name: getattr(batch, name).sum(axis=1).astype(np.float64) for name in self.resources}
         return Buildable(totals, batch.shortfall)
 
     def bounds(self, networks: GenomeArray, designs: GenomeArray) -> PairCosts:
         """Costs by the roofline: every layer on the stage that is best for it, and all stages equally busy."""
-        batch = self.designs.batch(designs)
+        batch = self._batch(designs)
         cycles, energy = self._roof(batch.engines)
-        counts = self._index.counts(networks) @ self._layer_nests
+        counts = self.index.counts(networks) @ self._layer_nests
         parts = [slice(start, start + _AT_ONCE) for start in range(0, len(networks), _AT_ONCE)] or [slice(0, 0)]
         found = [_bounds(counts[part], batch.engine[part], batch.clock_mhz[part], cycles, energy) for part in parts]
         total_cycles, interval, latency, picojoules = (np.concatenate(column) for column in zip(*found, strict=True))
@@ -75,16 +76,23 @@ class FpgaPairs:
 
     def costs(self, networks: GenomeArray, designs: GenomeArray) -> PairCosts:
         """Costs by the closed-form model of the best cut of each network over the stages of its design."""
-        batch = self.designs.batch(designs)
+        batch = self._batch(designs)
         cycles, energy = self._model(batch.engines)
         nothing = np.zeros((0, 0))
         nests = NestCosts(cycles, energy, nothing, nothing.astype(np.int64), nothing.astype(np.int64))
-        found = pipeline_costs(self.nests.sequences(self._index, networks), nests, batch)
+        found = pipeline_costs(self.nests.sequences(self.index, networks), nests, batch)
         return PairCosts(found.cycles, found.interval_ns * 1e-6, found.latency_ns * 1e-6, found.energy_pj * 1e-9, found.utilisation)
 
     def write(self, design: GenomeArray, path: Path) -> None:
         """Write one design int64[H] as a file for ``sim:fpga-tiling@FILE``."""
         dump_design(self.designs.design(design), path)
+
+    def _batch(self, designs: GenomeArray) -> FpgaBatch:
+        """The designs as columns; the last ones are kept, for one search asks for resources, bounds and costs of the same."""
+        key = designs.tobytes()
+        if self._last is None or self._last[0] != key:
+            self._last = key, self.designs.batch(designs)
+        return self._last[1]
 
     def _modelled(self, engines: EngineColumns) -> tuple[FloatArray, FloatArray]:
         found = nest_costs(self.nests.nests, engines)

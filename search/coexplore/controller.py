@@ -1,8 +1,8 @@
 """A controller that writes pairs gene by gene: an LSTM, taught by REINFORCE.
 
 After Zoph and Le, "Neural Architecture Search with Reinforcement Learning" (ICLR 2017, arXiv:1611.01578), as Jiang et al. use it for
-networks and hardware together (arXiv:1907.04650): each step chooses one gene, and is told what the step before it chose. The gradient is that of
-Williams (Machine Learning 8, 1992) with a moving average of past rewards as baseline, and a bonus for entropy. Needs torch.
+networks and hardware together (arXiv:1907.04650): each step chooses one gene, and is told what the step before it chose. The gradient
+is that of Williams (Machine Learning 8, 1992) with a moving average of past rewards as baseline, and a bonus for entropy. Needs torch.
 """
 
 from __future__ import annotations
@@ -51,10 +51,11 @@ class _Network(nn.Module):
         self.begin = nn.Parameter(torch.zeros(1, _HIDDEN))
         self.chosen = nn.ModuleList(nn.Embedding(number, _HIDDEN) for number in numbers)
         self.cell = nn.LSTMCell(_HIDDEN, _HIDDEN)
-        self.heads = nn.ModuleList(nn.Linear(_HIDDEN, number) for number in numbers)
-        for head in self.heads:
+        heads = [nn.Linear(_HIDDEN, number) for number in numbers]
+        for head in heads:
             nn.init.zeros_(head.weight)  # uniform choices to begin with
             nn.init.zeros_(head.bias)
+        self.heads = nn.ModuleList(heads)
 
 
 class Controller:

@@ -1,13 +1,14 @@
 """What co-exploration gains over searching networks for a design that is fixed.
 
 A fixed design gets the best of all networks that were judged, for each measure and accuracy: what a hardware-aware search among them
-would find. The designs are a designer's choice, by default the middle of the space, and a random sample of equal resources, of which the best,
-the median and the worst are told. Equal resources: of the first resource (multipliers) within a tenth of what ours takes, on the same boards.
+would find. The designs are a designer's choice, by default the middle of the space, and a random sample of equal resources, of which
+the best, the median and the worst are told. Equal resources: of the first resource (multipliers) within a tenth of what ours takes, on
+the same boards.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from layerclock.search.result import SearchResult
     from layerclock.space import GenomeArray
 
-__all__ = ["EQUAL", "FixedDesign", "Gain", "gains", "middle_design", "similar_designs"]
+__all__ = ["EQUAL", "FixedDesign", "Gain", "gain_percent", "gains", "middle_design", "ranked_designs", "similar_designs"]
 
 # How far the first resource of designs of equal resources may differ, as a share.
 EQUAL = 0.1
@@ -97,7 +98,23 @@ def similar_designs(designs: AcceleratorDesigns, like: GenomeArray, number: int,
     drawn, taken = drawn[built.shortfall == 0], built.resources[first][built.shortfall == 0]
     apart = np.abs(taken / wanted - 1)
     # The order of the draw among those that are near enough; behind them the others by distance.
-    return drawn[np.argsort(np.where(apart <= EQUAL, 0.0, apart), kind="stable")[:number]]
+    similar: GenomeArray = drawn[np.argsort(np.where(apart <= EQUAL, 0.0, apart), kind="stable")[:number]]
+    return similar
+
+
+def ranked_designs(
+    problem: Coexploration, like: GenomeArray, networks: GenomeArray, measure: str, number: int = 32, seed: int = 0
+) -> list[FixedDesign]:
+    """The best, the median and the worst of up to ``number`` random designs of the resources of ``like`` int64[H].
+
+    By the best value of ``measure`` that one of ``networks`` int64[N, G] has on each. Empty where no design can be built.
+    """
+    designs = problem.space.designs
+    drawn = [FixedDesign("", designs, genome) for genome in similar_designs(designs, like, number, seed)]
+    sign = _sign(problem, measure)
+    order = np.argsort([(sign * one.measures(problem, networks)[measure]).min() for one in drawn], kind="stable")
+    named = (("the best of the sample", 0), ("the median", len(drawn) // 2), ("the worst", -1)) if drawn else ()
+    return [replace(drawn[order[place]], name=name) for name, place in named]
 
 
 def gains(
@@ -123,20 +140,24 @@ def gains(
         if not fine.any() or not len(networks):
             continue
         for measure in measures:
-            sign = -1.0 if next(one for one in result.measures if one.name == measure).maximise else 1.0
+            sign = _sign(problem, measure)
             values = np.where(fine, sign * _column(result, measure), np.inf)
             ours = int(values.argmin())
-            similar = similar_designs(problem.space.designs, problem.space.split(result.genomes[ours : ours + 1])[1][0], sampled)
-            drawn = [FixedDesign("", problem.space.designs, genome) for genome in similar]
-            best = np.sort([(sign * one.measures(problem, networks)[measure]).min() for one in drawn])
-            against = {"the best of the sample": best[0], "the median": best[len(best) // 2], "the worst": best[-1]} if drawn else {}
-            against |= {one.name: (sign * one.measures(problem, networks)[measure]).min() for one in chosen}
-            mine = float(sign * values[ours])
-            for name, theirs in against.items():
-                other = float(sign * theirs)
-                ratio = mine / other if sign < 0 else other / mine
-                found.append(Gain(measure, float(level), name, ours, mine, other, 100 * (ratio - 1)))
+            design = problem.space.split(result.genomes[ours : ours + 1])[1][0]
+            for one in (*ranked_designs(problem, design, networks, measure, sampled), *chosen):
+                theirs = sign * float((sign * one.measures(problem, networks)[measure]).min())
+                mine = sign * float(values[ours])
+                found.append(Gain(measure, float(level), one.name, ours, mine, theirs, gain_percent(mine, theirs, sign < 0)))
     return found
+
+
+def gain_percent(ours: float, theirs: float, maximise: bool) -> float:
+    """By how many percent ours is better: of the measure, or of its reciprocal (as of energy: efficiency) where it is to be small."""
+    return 100 * ((ours / theirs if maximise else theirs / ours) - 1)
+
+
+def _sign(problem: Coexploration, measure: str) -> float:
+    return -1.0 if problem.fast.objective(measure).maximise else 1.0
 
 
 def _judged(problem: Coexploration, result: SearchResult, accuracy: str | None, level: float) -> GenomeArray:

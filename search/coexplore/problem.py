@@ -55,9 +55,7 @@ class Coexploration:
         self.constraints = tuple(Constraint.parse(str(one), names) for one in constraints)
         self.fast = FastLevel(self.space, self.constraints, bounds)
         self.judged = {one.name: JudgedNetworks(self.space, one) for one in of_networks}
-        self.objectives = tuple(
-            self.fast.objective(one) if isinstance(one, str) else self.judged[one.name].objective for one in objectives
-        )
+        self.objectives = tuple(self.fast.objective(one) if isinstance(one, str) else self.judged[one.name].objective for one in objectives)
         left = [name for name in (*own, "shortfall") if name not in objectives]
         self.metrics = (*(self.fast.objective(name) for name in left), *(self.judged[one.name].objective for one in metrics))
 
@@ -78,9 +76,10 @@ class Coexploration:
         folder: Path | None = None,
     ) -> Search:
         """A search among the pairs; evaluations are of pairs that can be built and meet the specification. Raises what it raises."""
-        constraints = (BUILDABLE, *self.constraints)
+        constraints: list[Constraint | str] = [BUILDABLE, *self.constraints]
         search = Search(
-            self.space, self.objectives, constraints, evaluations, population, seed, self.metrics, algorithm, start, allowed, workers, folder
+            self.space, self.objectives, constraints, evaluations, population, seed, self.metrics, algorithm, start, allowed, workers,
+            folder,
         )  # fmt: skip
         # Networks that an interrupted run judged are judged on every design.
         genomes = np.array([np.frombuffer(key, dtype=np.int64) for key in search.record.remembered])

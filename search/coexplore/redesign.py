@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["redesign"]
 
-_ROUNDS = 8
-_CHILDREN = 64
+_ROUNDS = 3
+_CHILDREN = 96
 _KEPT = 32
 
 
@@ -54,6 +54,6 @@ def redesign(
     feasible = task.violation(genomes, alive) == 0
     genomes, alive = genomes[feasible], alive[feasible]
     ours, theirs = task.ranked(alive), task.ranked(values[task.violation(known, values) == 0])
-    beaten = (theirs[None] <= ours[:, None]).all(axis=2).any(axis=1)
+    beaten = np.any(np.all(theirs[None] <= ours[:, None], axis=2), axis=1)
     new = ~beaten & np.array([row.tobytes() not in seen for row in genomes], dtype=np.bool_)
     return genomes[new], alive[new]

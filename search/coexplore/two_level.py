@@ -1,14 +1,15 @@
 """The two-level method of co-exploration: a controller that is taught by hardware often, and by accuracy seldom.
 
-Jiang et al., "Hardware/Software Co-Exploration of Neural Architectures" (arXiv:1907.04650, section IV). At the fast level the controller
-writes pairs, the cost models judge them, and the hardware's reward U alone teaches the controller; nothing is trained. At the slow level
-the accuracy of survivors is evaluated, and ``beta A + (1 - beta) U`` teaches it. Pairs that violate the specification are punished by as much
-as they violate it, and never trained.
+Jiang et al., "Hardware/Software Co-Exploration of Neural Architectures" (arXiv:1907.04650, section IV). At the fast level the
+controller writes pairs, the cost models judge them, and the hardware's reward U alone teaches the controller; nothing is trained. At
+the slow level the accuracy of survivors is evaluated, and ``beta A + (1 - beta) U`` teaches it. Pairs that violate the specification
+are punished by as much as they violate it, and never trained.
 
-The paper's U is the utilisation of the pipeline, and throughput a specification. Here U is what the search's cheap objectives are worth,
-the mean of their places between the worst and the best seen so far (on a logarithmic scale), or the utilisation where there is none; and
-A is the share of the networks evaluated so far that a network is no worse than. Two more things cost no training: the networks of the best
-pairs are written anew with other designs; and where accuracy is asked for by a constraint alone, pairs that a known one beats are passed over.
+The paper's U is the utilisation of the pipeline, and throughput a specification. Here U is what the search's cheap objectives are
+worth, the mean of their places between the worst and the best seen so far (on a logarithmic scale), or the utilisation where there is
+none; and A is the share of the networks evaluated so far that a network is no worse than. Two more things cost no training: the
+networks of the best pairs are written anew with other designs; and where accuracy is asked for by a constraint alone, pairs that a
+known one beats are passed over.
 """
 
 from __future__ import annotations
@@ -46,9 +47,7 @@ _TINY = 1e-300
 
 
 class TwoLevel:
-    """Batches of at most ``population`` pairs that passed the fast level; ``sampled`` counts the pairs that the controller wrote,
-    and ``networks_sampled`` the distinct networks among them.
-    """
+    """Batches of at most ``population`` pairs that passed the fast level; ``sampled`` counts the pairs that the controller wrote."""
 
     name = "two-level"
 
@@ -69,14 +68,14 @@ class TwoLevel:
         self._dear_objectives = [column for column in range(task.objectives) if not task.measures[column].cheap]
         self._best = np.full(len(self._worth), np.inf)
         self._worst = np.full(len(self._worth), -np.inf)
-        self._networks: set[bytes] = set()
+        self._networks: dict[bytes, None] = {}  # a set in order
         self._own = sum(not gene.name.startswith(_DESIGN) for gene in task.index.genes)
         self.sampled = 0
 
     @property
-    def networks_sampled(self) -> int:
-        """Distinct networks that the controller wrote: what would have to be trained without the fast level."""
-        return len(self._networks)
+    def networks(self) -> GenomeArray:
+        """Distinct networks that the controller wrote, int64[N, own genes]: what would have to be trained without the fast level."""
+        return np.array([np.frombuffer(key, dtype=np.int64) for key in self._networks], dtype=np.int64).reshape(-1, self._own)
 
     def propose(self) -> GenomeArray:
         """Survivors of the fast level, int64[n, G]."""
@@ -120,7 +119,7 @@ class TwoLevel:
             measured = _logarithm(values[np.ix_(fine, self._worth)])
             self._best, self._worst = np.minimum(self._best, measured.min(axis=0)), np.maximum(self._worst, measured.max(axis=0))
         self.sampled += len(genomes)
-        self._networks.update(np.ascontiguousarray(row[: self._own]).tobytes() for row in genomes)
+        self._networks |= dict.fromkeys(np.ascontiguousarray(row[: self._own]).tobytes() for row in genomes)
         beaten = fine & self._beaten(values)
         rewards = np.where(fine, np.where(beaten, 0.0, self._fast_reward(values)), -np.minimum(violation, 1.0))
         self._controller.reinforce(choices, task.index.active(genomes), self._fast.advantage(rewards))
@@ -173,8 +172,7 @@ class TwoLevel:
             return np.zeros(len(values), dtype=np.bool_)
         met = self._told.evaluated & (self._told.violation == 0)
         known, ours = self._task.ranked(self._told.values[met]), self._task.ranked(values)
-        beaten: npt.NDArray[np.bool_] = (known[None] <= ours[:, None]).all(axis=2).any(axis=1)
-        return beaten
+        return np.asarray(np.any(np.all(known[None] <= ours[:, None], axis=2), axis=1), dtype=np.bool_)
 
 
 def _logarithm(minimised: FloatArray) -> FloatArray:

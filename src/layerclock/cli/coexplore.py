@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,9 @@ _SHOWN = 12
 @click.option("--objective", "objectives", multiple=True, required=True, metavar="KIND[:WHAT]",
               help="throughput, energy, latency, cycles, utilisation, or a resource (dsp, bram, port_bits; multipliers, sram_kb, "
               f"dram_bits); of the network: {HELP} One or more.")  # fmt: skip
-@click.option("--metric", "metrics", multiple=True, metavar="KIND:WHAT", help="An objective of the network that is recorded and constrained only.")
+@click.option(
+    "--metric", "metrics", multiple=True, metavar="KIND:WHAT", help="An objective of the network that is recorded and constrained only."
+)
 @click.option("--constraint", "constraints", multiple=True,
               help='The specification, such as "throughput_per_s>=500", "energy_mj<=3", "dsp<=1200", "top1_percent>=93".')  # fmt: skip
 @click.option("--algorithm", default="two-level", show_default=True, help="two-level, or one of `layerclock search`.")
@@ -67,7 +69,11 @@ def command(
     wanted = [_MEASURES.get(text, text) for text in objectives]
     beside = _of_networks([text for text in (*wanted, *metrics) if _of_network(text)], space, folder)
     problem = Coexploration(
-        space, accelerator_designs(hardware, space), [beside.get(text, text) for text in wanted], constraints, [beside[text] for text in metrics]
+        space,
+        accelerator_designs(hardware, space),
+        [beside.get(text, text) for text in wanted],
+        constraints,
+        [beside[text] for text in metrics],
     )
     search = problem.search(algorithm, evaluations, population, seed, folder=folder)
     with progress_bar(quiet) as report:
@@ -106,7 +112,6 @@ def _write_designs(problem: Coexploration, result: SearchResult, folder: Path) -
 
 def _report(problem: Coexploration, result: SearchResult, fixed: Path | None, folder: Path) -> dict[str, Any]:
     """What the search did and what it gains, for JSON."""
-    tally = problem.fast.tally
     networks = len(np.unique(problem.space.split(result.genomes)[0], axis=0))
     return {
         "folder": str(folder),
@@ -116,10 +121,10 @@ def _report(problem: Coexploration, result: SearchResult, fixed: Path | None, fo
         "evaluations": len(result),
         "stopped": result.stopped,
         "networks_evaluated": networks,
-        "fast_level": {"asked": tally.asked, "unbuildable": tally.unbuildable, "bound": tally.bound, "model": tally.model, "passed": tally.passed},
+        "fast_level": {**asdict(problem.fast.tally), "asked": problem.fast.tally.asked},
         "pareto": [_pair(problem, result, number, folder) for number in result.pareto().tolist()],
         "gains": [gain.as_dict() for gain in _gains(problem, result, fixed)],
-    }  # fmt: skip
+    }
 
 
 def _pair(problem: Coexploration, result: SearchResult, number: int, folder: Path) -> dict[str, Any]:
@@ -177,5 +182,7 @@ def _print(result: SearchResult, document: dict[str, Any]) -> None:
     if rows:
         click.echo()
         print_table(
-            "Against fixed designs with the best network for each that was evaluated", ["of", "at least", "design", "ours", "theirs", "gain"], rows
+            "Against fixed designs with the best network for each that was evaluated",
+            ["of", "at least", "design", "ours", "theirs", "gain"],
+            rows,
         )
