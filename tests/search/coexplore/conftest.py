@@ -1,0 +1,65 @@
+"""A small stage: cells of NAS-Bench-201 with few channels, on two pipelines' worth of genes, all pairs of which can be tried."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from layerclock.devices.accelerators.designs import load_design_space
+from layerclock.devices.accelerators.fpga_pairs import FpgaPairs
+from layerclock.plugins import load_space
+from layerclock.search.objective import Objective
+from layerclock.space import SiteIndex
+
+if TYPE_CHECKING:
+    from layerclock.interfaces import SearchSpace
+    from layerclock.search.objective import FloatArray
+    from layerclock.space import GenomeArray
+
+CELLS = "nas-bench-201:channels=8,cells=1,resolution=8"
+DESIGNS = """
+kind: fpga
+boards:
+  - {dsp: 300, bram: 300, bus_bits: 512, bandwidth_gb_s: 12.8, clock_mhz: 200, static_w: 1.0}
+stages:
+  count: [1, 2]
+  each:
+    tm: [8, 16]
+    tn: [4, 12]
+    input_port: 4
+    weight_port: [2, 8]
+    output_port: 4
+    input_words: 576
+"""
+
+
+@pytest.fixture(scope="session")
+def cells() -> SearchSpace:
+    return load_space(CELLS)
+
+
+@pytest.fixture(scope="session")
+def designs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("designs") / "designs.yaml"
+    path.write_text(DESIGNS)
+    return path
+
+
+@pytest.fixture(scope="session")
+def pairs(cells: SearchSpace, designs_file: Path) -> FpgaPairs:
+    return FpgaPairs(cells, load_design_space(designs_file))
+
+
+@pytest.fixture
+def quality(cells: SearchSpace) -> Objective:
+    """A made-up accuracy that grows with a network's work, and varies: no free one."""
+    index = SiteIndex.of(cells)
+
+    def evaluate(genomes: GenomeArray) -> FloatArray:
+        varied = np.sin(genomes @ np.array([3.0, 5.0, 7.0, 11.0, 13.0, 17.0]))
+        return 90.0 + np.log(index.macs(genomes) / 1e5) + 0.3 * varied
+
+    return Objective("top1_percent", evaluate, maximise=True)
