@@ -69,6 +69,8 @@ class TwoLevel:
         self._best = np.full(len(self._worth), np.inf)
         self._worst = np.full(len(self._worth), -np.inf)
         self._networks: dict[bytes, None] = {}  # a set in order
+        self._passed: dict[bytes, None] = {}
+        self._turned_down = task.start[:0]
         self._own = sum(not gene.name.startswith(_DESIGN) for gene in task.index.genes)
         self.sampled = 0
 
@@ -76,6 +78,11 @@ class TwoLevel:
     def networks(self) -> GenomeArray:
         """Distinct networks that the controller wrote, int64[N, own genes]: what would have to be trained without the fast level."""
         return np.array([np.frombuffer(key, dtype=np.int64) for key in self._networks], dtype=np.int64).reshape(-1, self._own)
+
+    @property
+    def turned_down(self) -> int:
+        """How many of ``networks`` never came with a design that passed the fast level."""
+        return len(self._networks) - len(self._passed)
 
     def propose(self) -> GenomeArray:
         """Survivors of the fast level, int64[n, G]."""
@@ -86,12 +93,19 @@ class TwoLevel:
         redesigned = self._redesigned(self._task.population // 2)
         number = max(_FEWEST, round(_BATCH_SHARE * self._task.population))
         survivors: dict[bytes, GenomeArray] = {}
+        self._turned_down = redesigned[:0]
         for turn in range(_MOST_ROUNDS):
             survivors |= {row.tobytes(): row for row in self._judge(self._controller.sample(_EPISODES))}
             if turn + 1 >= _FAST_ROUNDS and len(survivors) >= number:
                 break
+        if not survivors and self._told.teaches:
+            # All that the controller writes is known, or beaten: it is shown what lies around the best pairs.
+            around = self._variation.mutate(np.repeat(self._told.best(_REMEMBERED), _EPISODES // _REMEMBERED, axis=0), self._rng)
+            survivors |= {row.tobytes(): row for row in self._judge(self._variation.rank(around))}
         fresh = list(survivors.values())[-number:]  # the latest that the controller wrote
-        return distinct(np.concatenate([redesigned, np.array(fresh, dtype=np.int64).reshape(len(fresh), redesigned.shape[1])]), set())
+        proposed = np.concatenate([redesigned, np.array(fresh, dtype=np.int64).reshape(len(fresh), redesigned.shape[1])])
+        # Where nothing survives, the search is told what was turned down: it trains none of it, and knows when to give up.
+        return distinct(proposed if len(proposed) else self._turned_down, set())
 
     def tell(self, genomes: GenomeArray, values: FloatArray, violation: FloatArray) -> None:
         """Accuracy is known: it teaches the controller, together with the hardware's reward."""
@@ -124,6 +138,8 @@ class TwoLevel:
         rewards = np.where(fine, np.where(beaten, 0.0, self._fast_reward(values)), -np.minimum(violation, 1.0))
         self._controller.reinforce(choices, task.index.active(genomes), self._fast.advantage(rewards))
         kept = fine & ~beaten
+        self._turned_down = np.concatenate([self._turned_down, genomes[~fine]])
+        self._passed |= dict.fromkeys(np.ascontiguousarray(row[: self._own]).tobytes() for row in genomes[kept])
         return distinct(genomes[kept], self._told.seen)
 
     def _redesigned(self, number: int) -> GenomeArray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +14,8 @@ from layerclock.search.objective import Objective
 from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from layerclock.interfaces import SearchSpace
     from layerclock.search.objective import FloatArray
     from layerclock.space import GenomeArray
