@@ -48,8 +48,8 @@ PIPELINES = HERE.parent / "examples" / "fpga-pipeline.yaml"
 ACCURACIES = (92.0, 93.0, 93.5)
 MOBILE_ACCURACY = 82.0
 OTHERS = ("random", "nsga2", "linas")
-EVALUATIONS = 800
-GAIN_EVALUATIONS = 600
+EVALUATIONS = 400
+GAIN_EVALUATIONS = 400
 # Forward times are told for batches of 256 images; an epoch has 50,000, and a backward pass costs two forward ones.
 EPOCHS, IMAGES, BATCH, PASSES = 200, 50_000, 256, 3
 PAPER_THROUGHPUT, PAPER_ENERGY, PAPER_TIME = 35.24, 54.05, 136.0

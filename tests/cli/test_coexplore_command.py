@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from layerclock.devices.accelerators.designs import load_design
+from layerclock.devices.accelerators.fpga_design import FpgaDesign
 from layerclock.plugins import open_device
 
 SPACE = "nas-bench-201:channels=8,cells=1,resolution=8"
@@ -60,7 +61,8 @@ def test_a_front_of_pairs_with_designs_that_are_devices(hardware: Path, tmp_path
         assert row["energy_mj"] == pair["energy_mj"]
         assert {name.split(".")[0] for name in pair["design"]} == {"design"}
         design = load_design(pair["design_file"])
-        assert sum(stage.tm * stage.tn for stage in design.stages) == pair["dsp"]  # type: ignore[union-attr]
+        assert isinstance(design, FpgaDesign)
+        assert sum(stage.tm * stage.tn for stage in design.stages) == pair["dsp"]
         assert open_device(f"sim:fpga-tiling@{pair['design_file']}").target.precision == "int16"
     assert {gain["against"] for gain in document["gains"]} >= {"the median", "the worst", "the middle of the space"}
     assert json.loads((tmp_path / "report.json").read_text())["pareto"] == document["pareto"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from small_pairs import CELLS, QUALITY, small_pairs
 
 from layerclock.errors import ArgumentError, UnknownNameError
 from layerclock.search.coexplore.baselines import architecture_first, hardware_aware
@@ -27,6 +28,21 @@ if TYPE_CHECKING:
     from layerclock.space import GenomeArray
 
 SPECIFICATION = ("throughput_per_s>=8000", "energy_mj<=1")
+
+
+@pytest.fixture(scope="module")
+def cells() -> SearchSpace:
+    return CELLS
+
+
+@pytest.fixture(scope="module")
+def pairs() -> FpgaPairs:
+    return small_pairs()
+
+
+@pytest.fixture
+def quality() -> Objective:
+    return QUALITY
 
 
 def finished(search: Search) -> Search:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from small_pairs import CELLS, small_pairs
 
 from layerclock.errors import ArgumentError
 from layerclock.search.coexplore.fast_level import FastLevel
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
     from layerclock.devices.accelerators.fpga_pairs import FpgaPairs
     from layerclock.interfaces import SearchSpace
     from layerclock.space import GenomeArray
+
+
+@pytest.fixture(scope="module")
+def cells() -> SearchSpace:
+    return CELLS
+
+
+@pytest.fixture(scope="module")
+def pairs() -> FpgaPairs:
+    return small_pairs()
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from small_pairs import CELLS, small_pairs
 
 from layerclock.errors import SpaceError
 from layerclock.interfaces import SearchSpace
@@ -15,6 +16,16 @@ from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
     from layerclock.devices.accelerators.fpga_pairs import FpgaPairs
+
+
+@pytest.fixture(scope="module")
+def cells() -> SearchSpace:
+    return CELLS
+
+
+@pytest.fixture(scope="module")
+def pairs() -> FpgaPairs:
+    return small_pairs()
 
 
 def test_a_pair_is_canonical_where_both_sides_are(cells: SearchSpace, pairs: FpgaPairs) -> None:
