@@ -76,7 +76,8 @@ class Evaluations:
     ``measures`` are the objectives and, after them, the metrics that are only recorded; they are the columns of every
     array of values. ``rejected`` counts the networks that violated a constraint on a cheap measure, and were therefore
     evaluated no further and not recorded; ``nearest`` holds genome int64[G] and values float64[K] of the one that came nearest.
-    ``workers`` is the number of networks that are evaluated at the same time, in threads.
+    ``remembered`` are the values and failures of an earlier run by the bytes of the genomes. ``workers`` is the number of networks that
+    are evaluated at the same time, in threads.
     """
 
     def __init__(self, measures: Sequence[Objective], constraints: Sequence[Constraint], workers: int = 1) -> None:
@@ -88,7 +89,7 @@ class Evaluations:
         self.rejected = 0
         self.nearest: tuple[GenomeArray, FloatArray] | None = None
         self._nearest_violation = np.inf
-        self._remembered: dict[bytes, tuple[FloatArray, str]] = {}
+        self.remembered: dict[bytes, tuple[FloatArray, str]] = {}
         self._workers = workers
         self._chunk = workers
         cheap = {measured.name for measured in self.measures if measured.cheap}
@@ -104,7 +105,7 @@ class Evaluations:
 
     def remember(self, earlier: Mapping[bytes, tuple[FloatArray, str]]) -> None:
         """Values float64[K] and failure of networks that an earlier run evaluated, by their genomes' bytes: not evaluated again."""
-        self._remembered.update(earlier)
+        self.remembered.update(earlier)
 
     def screen(self, genomes: GenomeArray, room: int) -> Screened:
         """The cheap values of new canonical ``genomes`` int64[N, G], of which up to ``room`` will be recorded.
@@ -128,9 +129,9 @@ class Evaluations:
         while begin < len(screened.genomes):
             rows = np.arange(begin, min(begin + self._chunk, len(screened.genomes)))
             wanted = np.intersect1d(rows, screened.open)
-            known = [row for row in wanted if screened.genomes[row].tobytes() in self._remembered]
+            known = [row for row in wanted if screened.genomes[row].tobytes() in self.remembered]
             for row in known:
-                screened.values[row], screened.reasons[row] = self._remembered[screened.genomes[row].tobytes()]
+                screened.values[row], screened.reasons[row] = self.remembered[screened.genomes[row].tobytes()]
             start = monotonic()
             self._fill(screened.genomes, screened.values, screened.reasons, np.setdiff1d(wanted, known), cheap=False)
             spent_s = monotonic() - start

@@ -51,6 +51,14 @@ class Variation:
             self._rank[gene_number, list(some)] = np.arange(len(some))
         self._gene = np.arange(len(choices))
 
+    def chosen(self, ranks: GenomeArray) -> GenomeArray:
+        """Genomes int64[N, G], not yet canonical, of positions among the allowed choices: int64[N, G]."""
+        return self.choices[self._gene, ranks]
+
+    def rank(self, genomes: GenomeArray) -> GenomeArray:
+        """Positions among the allowed choices, the first for what is not allowed: int64[N, G]."""
+        return np.maximum(self._rank[self._gene, genomes], 0)
+
     def random(self, number: int, rng: np.random.Generator) -> GenomeArray:
         """Genomes drawn uniformly over the genes' choices, not yet canonical, perhaps some twice: int64[number, G]."""
         return self.choices[self._gene, rng.integers(0, self.number, (number, len(self.number)))]

@@ -38,7 +38,14 @@ SHARED_BY_DEVICES = {
 
 # Where a heavy or optional package may be imported; files or folders. Under TYPE_CHECKING it may be anywhere.
 HOMES = {
-    "torch": ("devices/export.py", "predictors/neural/", "predictors/proxies/", "search/networks/", "search/supernet/"),
+    "torch": (
+        "devices/export.py",
+        "predictors/neural/",
+        "predictors/proxies/",
+        "search/coexplore/controller.py",
+        "search/networks/",
+        "search/supernet/",
+    ),
     "openvino": ("devices/openvino.py",),
     "zigzag": ("devices/accelerators/zigzag_model.py",),
     "onnxruntime": ("devices/onnx_file.py", "devices/onnxruntime.py", "predictors/portable.py"),

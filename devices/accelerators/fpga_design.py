@@ -132,7 +132,8 @@ class FpgaBatch:
 
     ``engines`` holds each distinct engine once, and ``engine`` int64[D, S] says which stands at a stage (-1: none), so that
     costs of loop nests are computed once for each distinct engine. ``clock_mhz`` float64[D, S]; ``static_w`` float64[D];
-    ``dsp``, ``bram`` and ``port_bits`` int64[D, B] are what the stages take of each board, ``feasible`` bool[D] whether it is there.
+    ``dsp``, ``bram`` and ``port_bits`` int64[D, B] are what the stages take of each board, ``shortfall`` float64[D] by what share that is
+    more than is there, summed over boards and resources.
     """
 
     engines: EngineColumns
@@ -142,7 +143,12 @@ class FpgaBatch:
     dsp: IntArray
     bram: IntArray
     port_bits: IntArray
-    feasible: npt.NDArray[np.bool_]
+    shortfall: FloatArray
+
+    @property
+    def feasible(self) -> npt.NDArray[np.bool_]:
+        """Whether each design can be built: bool[D]."""
+        return np.asarray(self.shortfall == 0, dtype=np.bool_)
 
     def __len__(self) -> int:
         return len(self.engine)
@@ -183,8 +189,9 @@ class FpgaBatch:
             np.add.at(total, (design, home[exists]), each[engine[design, position]])
         with np.errstate(divide="ignore", invalid="ignore"):  # boards that are not there have no clock
             cycle_bits = np.minimum(board["bus_bits"], board["bandwidth_gb_s"] * 8e3 / board["clock_mhz"])
-        fits = [total <= offer for total, offer in zip(used, (board["dsp"], board["bram"], np.where(there, cycle_bits, 0)), strict=True)]
-        feasible: npt.NDArray[np.bool_] = np.logical_and.reduce(fits).all(axis=1)
+        offers = np.stack([board["dsp"], board["bram"], np.where(there, cycle_bits, 0)])
+        # Boards that are not there have no stages.
+        shortfall = (np.maximum(np.stack(used) - offers, 0) / np.where(offers > 0, offers, 1)).sum(axis=(0, 2))
         clock = np.take_along_axis(board["clock_mhz"], home, axis=1)
         static = np.where(there, board["static_w"], 0.0).sum(axis=1)
-        return cls(engines, engine, clock, static, used[0], used[1], used[2], feasible)
+        return cls(engines, engine, clock, static, used[0], used[1], used[2], shortfall)

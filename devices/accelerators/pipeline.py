@@ -81,13 +81,15 @@ def cut(times: FloatArray) -> Cuts:
 class PipelineCosts:
     """What B pairs of a network and a design cost, float64[B] each, infinite (throughput: 0) where the pair is not feasible.
 
-    ``interval_ns`` is the slowest stage's time, the reciprocal of the throughput; ``latency_ns`` that of one input through all stages;
+    ``interval_ns`` is the slowest stage's time, the reciprocal of the throughput; ``latency_ns`` that of one input through all stages,
+    and ``cycles`` those of its layers, each on its stage;
     ``utilisation`` the share of the stages' time in which they work; ``energy_pj`` one input's, static power over one interval
     included. ``starts`` as in :class:`Cuts`.
     """
 
     interval_ns: FloatArray
     latency_ns: FloatArray
+    cycles: FloatArray
     throughput_per_s: FloatArray
     utilisation: FloatArray
     energy_pj: FloatArray
@@ -116,11 +118,12 @@ def _costs(
 ) -> PipelineCosts:
     where = numbers[:, :, None], np.maximum(engine, 0)[:, None, :]
     absent, nothing = engine[:, None, :] < 0, numbers[:, :, None] < 0
-    times = np.where(nothing, 0.0, np.where(absent, np.inf, costs.cycles[where] * 1e3 / clock[:, None, :]))
+    taken = np.where(nothing, 0.0, np.where(absent, np.inf, costs.cycles[where]))
+    times = taken * 1e3 / clock[:, None, :]
     cuts = cut(times)
     layer = np.arange(numbers.shape[1])[:, None]
     placed = (layer >= cuts.starts[:, None, :-1]) & (layer < cuts.starts[:, None, 1:])
-    latency = np.where(placed, times, 0.0).sum(axis=(1, 2))
+    latency, cycles = (np.where(placed, each, 0.0).sum(axis=(1, 2)) for each in (times, taken))
     feasible = np.isfinite(cuts.slowest) & fits
     energy = np.where(placed & ~nothing, costs.energy_pj[where], 0.0).sum(axis=(1, 2))
     interval = np.where(feasible, cuts.slowest, np.inf)
@@ -130,4 +133,5 @@ def _costs(
         # A watt over a nanosecond is a thousand picojoules.
         energy = np.where(feasible, energy + static_w * interval * 1e3, np.inf)
         throughput = np.where(feasible, 1e9 / interval, 0.0)
-    return PipelineCosts(interval, np.where(feasible, latency, np.inf), throughput, utilisation, energy, cuts.starts, feasible)
+    latency, cycles = (np.where(feasible, each, np.inf) for each in (latency, cycles))
+    return PipelineCosts(interval, latency, cycles, throughput, utilisation, energy, cuts.starts, feasible)

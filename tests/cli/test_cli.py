@@ -43,7 +43,7 @@ def predictor(campaign: Path) -> Path:
 
 def test_help_names_every_verb_and_every_verb_has_an_example() -> None:
     listing = run("--help").stdout
-    for verb in ("quickstart", "devices", "profile", "table", "fit", "evaluate", "predict", "search"):
+    for verb in ("quickstart", "devices", "profile", "table", "fit", "evaluate", "predict", "search", "coexplore"):
         assert verb in listing
         for words in ((verb, "show"), (verb, "check")) if verb == "table" else ((verb,),):
             said = run(*words, "--help").stdout

@@ -24,6 +24,7 @@ _VERBS = {
     "evaluate": ("evaluate", "Hold a predictor against measured networks that it never saw."),
     "predict": ("predict", "Predict the latency of networks."),
     "search": ("search", "Search a space for Pareto-optimal networks."),
+    "coexplore": ("coexplore", "Search networks and the accelerators that run them together."),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from layerclock.devices.accelerators.fpga_tiling import EngineColumns, nest_costs
-from layerclock.devices.accelerators.roofline import least_cycles
+from layerclock.devices.accelerators.roofline import least_costs, least_cycles
 from layerclock.devices.accelerators.workload import LoopNest
 
 
@@ -20,7 +20,11 @@ def test_no_engine_is_faster_than_its_roofline() -> None:
     ranges = ((0, 9), (0, 5), (0, 9), (0, 4), (0, 4), (1, 9), (1, 9), (1, 9), (5, 90), (1, 60), (1, 30))
     columns = [generator.integers(low, high, 200) for low, high in ranges] + [np.full(200, 16)]
     engines = EngineColumns(*columns)
-    least, cycles = least_cycles(nests, engines), nest_costs(nests, engines).cycles
+    least, found = least_cycles(nests, engines), nest_costs(nests, engines)
+    cycles = found.cycles
+    energy = least_costs(nests, engines).energy_pj
+    assert (energy <= found.energy_pj).all()
+    assert np.median(energy[np.isfinite(cycles)] / found.energy_pj[np.isfinite(cycles)]) > 0.2
     assert (least <= cycles).all()
     both = np.isfinite(cycles)
     assert 0.1 < both.mean() < 1

@@ -1,0 +1,1 @@
+"""Co-exploration: networks and the accelerators that run them, searched as pairs."""
