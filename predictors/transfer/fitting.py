@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from layerclock.errors import ArgumentError
+from layerclock.interfaces import HasLiveOperations
 from layerclock.predictors.fitting import make_card, training_networks
 from layerclock.predictors.transfer.gaussian import GaussianPrior
 from layerclock.predictors.transfer.gaussian_graph import build_transfer_predictor
@@ -43,6 +44,9 @@ def choose_networks(prior: GaussianPrior, number: int, seed: int = 0) -> GenomeA
     """
     index = prior.views.index
     candidates = sample(index, _CANDIDATES, np.random.default_rng(seed))
+    space = prior.views.space
+    if isinstance(space, HasLiveOperations):  # a cell that lets nothing through computes nothing that could be measured
+        candidates = candidates[(space.live_operations(candidates) != 0).any(axis=1)]
     if not 5 <= number <= len(candidates):
         raise ArgumentError(f"{number} networks cannot be chosen to be measured", f"from 5 to {len(candidates)}")
     return candidates[prior.choose(candidates, number, seed)]

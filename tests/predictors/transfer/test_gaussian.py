@@ -9,9 +9,11 @@ import pytest
 from scipy.stats import spearmanr
 
 from layerclock.errors import ArgumentError
+from layerclock.interfaces import HasLiveOperations
 from layerclock.plugins import load_space
 from layerclock.predictors.fitting import make_card
 from layerclock.predictors.portable import OnnxPredictor
+from layerclock.predictors.transfer.fitting import choose_networks
 from layerclock.predictors.transfer.gaussian import FittedGaussian, GaussianPrior, GaussianTransfer
 from layerclock.predictors.transfer.gaussian_graph import build_transfer_predictor
 from layerclock.predictors.transfer.problem import Sources
@@ -159,6 +161,17 @@ def test_the_file_answers_as_the_process_does(name: str, helped: bool, fake_tabl
     assert (answers.coverage > 0).all()
     assert (answers.coverage <= 1).all()
     assert answers.coverage[120:140] == pytest.approx(1.0)
+
+
+def test_cells_that_let_nothing_through_are_never_chosen() -> None:
+    space = load_space("nas-bench-201")
+    assert isinstance(space, HasLiveOperations)
+    for seed in range(3):
+        chosen = choose_networks(GaussianPrior.of(space, seed=seed), 15, seed)
+        assert len(np.unique(chosen, axis=0)) == 15
+        assert (space.live_operations(chosen) != 0).any(axis=1).all()
+    with pytest.raises(ArgumentError, match="from 5 to"):
+        choose_networks(GaussianPrior.of(space), 4)
 
 
 def test_views_of_one_network_are_the_same_for_all_its_genomes(space: SearchSpace) -> None:
