@@ -66,6 +66,7 @@ def test_its_device_keeps_every_rule(run: Callable[..., Any]) -> None:
 def test_it_is_profiled_fitted_and_searched_like_a_built_in(run: Callable[..., Any], tmp_path: Path) -> None:
     profiled = run(
         PROGRAM, "profile", "--device", "example:board", "--space", "example-plain:channels=8", "--networks", "8", "--holdout", "3",
+        "--calibration", "0",
         "--rounds", "2", "-o", str(tmp_path), "--json", "--quiet",
     )  # fmt: skip
     assert (profiled["rows"]["network"], profiled["failed_networks"]) == (11, 0)

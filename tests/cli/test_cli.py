@@ -30,7 +30,24 @@ def error_of(*words: str) -> str:
 @pytest.fixture(scope="module")
 def campaign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli") / "run"
-    run("profile", "--device", "fake:cpu", "--space", SPACE, "--networks", "14", "--holdout", "6", "--rounds", "2", "-o", str(folder), "-q")
+    run(
+        "profile",
+        "--device",
+        "fake:cpu",
+        "--space",
+        SPACE,
+        "--networks",
+        "14",
+        "--holdout",
+        "6",
+        "--calibration",
+        "0",
+        "--rounds",
+        "2",
+        "-o",
+        str(folder),
+        "-q",
+    )
     return folder
 
 
@@ -65,6 +82,8 @@ def test_profile_reports_json_and_goes_on_from_a_finished_campaign(campaign: Pat
         SPACE,
         "--networks",
         "14",
+        "--calibration",
+        "0",
         "--holdout",
         "6",
         "--rounds",
@@ -134,7 +153,8 @@ def test_errors_are_one_clear_line_with_a_hint(campaign: Path, predictor: Path, 
 
 def test_a_table_of_another_target_is_refused(campaign: Path, predictor: Path, tmp_path: Path) -> None:
     other = tmp_path / "slow"
-    run("profile", "--device", "fake:cpu", "--option", "slowdown=2", "--space", SPACE, "--networks", "5", "--holdout", "2", "--rounds", "2",
+    run("profile", "--device", "fake:cpu", "--option", "slowdown=2", "--space", SPACE, "--networks", "5", "--holdout", "2",
+        "--calibration", "0", "--rounds", "2",
         "-o", str(other), "-q")  # fmt: skip
     message = error_of("evaluate", str(predictor), str(other / "table.parquet"))
     assert "slowdown" in message
@@ -169,6 +189,8 @@ def test_too_much_noise_is_exit_code_three(campaign: Path) -> None:
         SPACE,
         "--networks",
         "14",
+        "--calibration",
+        "0",
         "--holdout",
         "6",
         "--rounds",

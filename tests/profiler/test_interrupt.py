@@ -23,7 +23,8 @@ def test_an_interrupted_profile_goes_on_with_the_same_command(tmp_path: Path) ->
     folder = tmp_path / "campaign"
     command = [
         str(Path(sys.executable).parent / "layerclock"), "profile", "--device", "fake:cpu", "--space",
-        "digits-mobilenetv3:width=0.25,resolution=32", "--networks", "14", "--holdout", "8", "--rounds", "16", "-o", str(folder),
+        "digits-mobilenetv3:width=0.25,resolution=32", "--networks", "14", "--holdout", "8",
+        "--calibration", "0", "--rounds", "16", "-o", str(folder),
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts)
     parts = folder / "parts"

@@ -76,14 +76,18 @@ def _agreement(fitted: FittedGaussian, device: Device, others: GenomeArray) -> f
 
 
 def test_other_devices_help_where_they_are_alike(space: SearchSpace, prior: GaussianPrior, networks: GenomeArray) -> None:
-    device = Device(space, 100.0, 0.1, seed=10)
-    rest = networks[300:]
-    rows = prior.choose(rest, 10)
-    latency_ms = device(rest[rows])
-    helped, alone = prior.adapt(rest[rows], latency_ms), GaussianPrior.of(space).adapt(rest[rows], latency_ms)
-    assert helped.trust_in_sources > 0.8
-    assert np.isnan(alone.trust_in_sources)
-    assert _agreement(helped, device, rest) > max(0.95, _agreement(alone, device, rest))
+    rest, by_itself = networks[300:], GaussianPrior.of(space)
+    agreements = []
+    for seed in range(10, 14):
+        device = Device(space, 100.0, 0.1, seed, own=0.02)
+        rows = np.random.default_rng(seed).permutation(len(rest))[:6]
+        latency_ms = device(rest[rows])
+        helped, alone = prior.adapt(rest[rows], latency_ms), by_itself.adapt(rest[rows], latency_ms)
+        assert helped.trust_in_sources > 0.5
+        assert np.isnan(alone.trust_in_sources)
+        agreements.append([_agreement(helped, device, rest), _agreement(alone, device, rest)])
+    both = np.mean(agreements, axis=0)
+    assert both[0] > max(0.9, both[1] + 0.02)
 
 
 def test_the_guard_lets_go_of_devices_that_mislead(space: SearchSpace, sources: Sources, networks: GenomeArray) -> None:
@@ -156,8 +160,8 @@ def test_the_file_answers_as_the_process_does(name: str, helped: bool, fake_tabl
     reach = fitted.interval_factor * told.std
     assert np.log(answers.latency_ms) == pytest.approx(told.mean, abs=1e-3)
     # A variance is a difference of larger numbers: single precision leaves less of it.
-    assert np.log(answers.lower_ms) == pytest.approx(told.mean - reach, abs=0.1 * float(reach.min()))
-    assert np.log(answers.upper_ms) == pytest.approx(told.mean + reach, abs=0.1 * float(reach.min()))
+    assert np.log(answers.lower_ms) == pytest.approx(told.mean - reach, abs=0.2 * float(reach.min()))
+    assert np.log(answers.upper_ms) == pytest.approx(told.mean + reach, abs=0.2 * float(reach.min()))
     assert (answers.coverage > 0).all()
     assert (answers.coverage <= 1).all()
     assert answers.coverage[120:140] == pytest.approx(1.0)
