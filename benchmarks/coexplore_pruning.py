@@ -117,7 +117,8 @@ def _table(pairs: FpgaPairs, networks: GenomeArray, index: SiteIndex) -> tuple[F
     if repeated.engines.tm.tolist() != batch.engines.tm.tolist():
         raise SystemExit("the engines of all designs are not those of the table")
     shape = (len(sequences), len(designs))
-    throughput, energy = (each.reshape(shape)[numbers.ravel()] for each in (found.throughput_per_s, found.energy_pj * 1e-9))
+    # Limits are values of the table itself: in the units of pairs, for 1e9 / ns and 1e3 / ms may differ in the last digit.
+    throughput, energy = (each.reshape(shape)[numbers.ravel()] for each in (1e3 / (found.interval_ns * 1e-6), found.energy_pj * 1e-9))
     return throughput, energy, np.broadcast_to(batch.feasible, throughput.shape)
 
 
