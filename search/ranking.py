@@ -75,7 +75,9 @@ def best_first(values: FloatArray, violation: FloatArray, number: int) -> npt.ND
     """
     feasible, others = np.flatnonzero(violation == 0), np.flatnonzero(violation > 0)
     chosen: list[int] = []
-    if len(feasible):
+    if values.shape[1] == 1:  # every value is a front of its own, and nothing is crowded: their order is all there is
+        chosen = feasible[np.argsort(values[feasible, 0], kind="stable")].tolist()
+    elif len(feasible):
         ranks = np.asarray(moocore.pareto_rank(np.ascontiguousarray(values[feasible])))
         for rank in range(int(ranks.max()) + 1):
             members = feasible[ranks == rank]

@@ -242,3 +242,10 @@ def test_the_best_come_first() -> None:
     assert order[3:] == [3, 4]
     assert set(order[:2]) == {1, 2}  # the ends of the front are the least crowded
     assert len(best_first(values, violation, 2)) == 2
+
+
+def test_one_objective_is_ranked_by_its_value() -> None:
+    values, violation = np.array([[3.0], [1.0], [2.0], [1.0], [0.0], [0.0]]), np.array([0.0, 0.0, 0.0, 0.0, 2.0, 1.0])
+    assert best_first(values, violation, 6).tolist() == [1, 3, 2, 0, 5, 4]
+    # As two objectives that are the same would be.
+    assert values[best_first(np.repeat(values, 2, axis=1), violation, 4), 0].tolist() == [1.0, 1.0, 2.0, 3.0]
