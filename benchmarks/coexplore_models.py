@@ -1,7 +1,7 @@
 """The cost models of accelerators: how near few loop orders come to ZigZag's full search, and what each model's answer costs.
 
 ``zigzag``: layers of OFA-MobileNetV3 and all those of NAS-Bench-201, each on a weight-stationary array and on one for depthwise
-convolutions, mapped with at most 24 loop orders and with the full search (CPU seconds of this process, the first layer left out); then
+convolutions, mapped with at most 60 loop orders and with the full search (CPU seconds of this process, the first layer left out); then
 10,000 pairs from a cache that is read anew. ``fpga-tiling``: all tilings of each layer, and pairs of a layer and a design a second;
 that it is exact is for the hand-worked cases of its tests to show.
 
