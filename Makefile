@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # For instance PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" for a torch without CUDA.
 PIP_ARGS ?=
 
-.PHONY: demo test lint types unit figures clean
+.PHONY: demo test lint types unit figures docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/layerclock quickstart
@@ -25,7 +25,10 @@ unit: $(VENV)/.installed
 figures: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --no-deps geffnet "pytorchcv<0.0.68"
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt transformers
-	for script in layerwise_accuracy kernelwise_accuracy endtoend_accuracy repeatability additivity parity campaign_cost faults query_speed import_time search_replay search_nasbench201 search_overhead search_measured search_modalities transfer_tasks transfer_here transfer_search coexplore_models coexplore_pruning coexplore_gain; do $(BIN)/python benchmarks/$$script.py || missed="$$missed $$script"; done; test -z "$$missed" || (echo "missed:$$missed" && exit 1)
+	$(BIN)/python benchmarks/run_all.py
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m sphinx -W -q -b html docs build/docs
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Layerclock needs Python 3.11 or newer; name one with PYTHON=python3.12')"

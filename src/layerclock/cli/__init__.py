@@ -45,7 +45,7 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(VERSION, prog_name="layerclock")
-def _layerclock() -> None:
+def group() -> None:
     """Time neural networks layer by layer, predict latency from the tables, search with the predictions.
 
     \b
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and end the process with its exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        sys.exit(_layerclock.main(words, prog_name="layerclock", standalone_mode=False) or 0)
+        sys.exit(group.main(words, prog_name="layerclock", standalone_mode=False) or 0)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         sys.exit(2)
