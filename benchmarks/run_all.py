@@ -30,6 +30,7 @@ NAMES = (
     "transfer_tasks", "transfer_here", "transfer_search",
     "search_replay", "search_nasbench201", "search_overhead", "search_measured", "search_modalities",
     "coexplore_models", "coexplore_pruning", "coexplore_gain",
+    "first_hour",
 )  # fmt: skip
 PACKAGES = ("numpy", "onnxruntime", "openvino", "torch", "scikit-learn")
 INTRODUCTION = """# Figures as printed
