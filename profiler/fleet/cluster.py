@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
 from concurrent.futures import CancelledError
 from contextlib import suppress
@@ -17,6 +16,7 @@ from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from layerclock.errors import FleetError
+from layerclock.profiler.fleet.quiet import quiet_dask
 from layerclock.profiler.fleet.safety import Certificates, safe_security
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Cluster:
         self._lock = RLock()
 
     def __enter__(self) -> Self:
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what breaks is told by us, in one line
+        quiet_dask()
         self._connected()
         return self
 

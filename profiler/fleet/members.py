@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from distributed import Scheduler, Worker
 
 from layerclock.errors import FleetError
 from layerclock.profiler.fleet.board import close_idle
+from layerclock.profiler.fleet.quiet import quiet_dask
 from layerclock.profiler.fleet.safety import Certificates, safe_security
 
 if TYPE_CHECKING:
@@ -121,7 +121,6 @@ def _reason(error: Exception) -> str:
 
 
 def _live(life: object) -> None:
-    # Dask's own words about every broken connection would hide ours; its workers need no nanny: ours stay, and look again.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    quiet_dask()
     with dask.config.set({"distributed.comm.timeouts.connect": "10s", "distributed.worker.profile.enabled": False}):
         asyncio.run(life)  # type: ignore[arg-type]
