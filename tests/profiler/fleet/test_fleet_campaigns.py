@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     ProfileTiny = Callable[..., LatencyTable]
 
+pytest_plugins = ("fleet_processes",)
+
 
 def _keys(table: LatencyTable) -> Counter[tuple[str, str, str]]:
     return Counter((row["level"], row["role"], row["key"]) for row in table.rows.to_pylist())

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _SPACE = "digits-mobilenetv3:width=0.25,resolution=32"
 
+pytest_plugins = ("fleet_processes",)
+
 
 def _search(folder: Path, *words: str) -> list[dict[str, object]]:
     finished = subprocess.run(

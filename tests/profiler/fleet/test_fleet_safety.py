@@ -17,6 +17,8 @@ from layerclock.profiler.fleet.safety import Certificates, safe_security
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytest_plugins = ("fleet_processes",)
+
 
 def _openssl(folder: Path, *words: str) -> None:
     subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
