@@ -150,7 +150,8 @@ def _torment(folder: Path, networks: int, rounds: int, apart: bool) -> int:
 
 def _side_by_side(folder: Path, space: str, networks: int, rounds: int, pairs: int) -> tuple[list[float], list[float]]:
     """Seconds of local and of fleet campaigns in turns, each pair in the other order than the one before; exported beforehand."""
-    local_s, fleet_s = [], []
+    local_s: list[float] = []
+    fleet_s: list[float] = []
     address = f"tcp://127.0.0.1:{_free_port()}"
     with _member(["scheduler", "--listen", address]), _member(["worker", "--scheduler", address, "--device", DEVICE, "--name", "b0"]):
         _run([*_profile(folder / "first", space, networks, 2), "--fleet", address])
