@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "results", HERE.parent / "docs" / "figures-printed.md"
 # In the order of the page; none needs another's result.
 NAMES = (
-    "repeatability", "parity", "additivity", "campaign_cost", "faults",
+    "repeatability", "parity", "additivity", "campaign_cost", "faults", "fleet",
     "layerwise_accuracy", "kernelwise_accuracy", "endtoend_accuracy", "query_speed", "import_time",
     "transfer_tasks", "transfer_here", "transfer_search",
     "search_replay", "search_nasbench201", "search_overhead", "search_measured", "search_modalities",

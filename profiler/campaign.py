@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from layerclock.errors import ArgumentError
 from layerclock.profiler.plan import Plan, make_plan
+from layerclock.profiler.pools import open_pool
 from layerclock.profiler.sitting import Limits, Sitting
 from layerclock.profiler.store import CampaignFolder, CampaignRecord
 from layerclock.profiler.summary import summarise
-from layerclock.profiler.worker import WorkerPool
 from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
@@ -107,8 +107,9 @@ def profile(
         if retry_failed:
             store.forget_failures()
         limits = Limits(rounds=rounds, budget_s=budget_s, begin=begin)
-        with WorkerPool(device, limit_s, store.log, affinity) as pool:
+        with open_pool(device, limit_s, store.log, affinity) as pool:
             Sitting(pool, export, store, record, index, limits, progress or (lambda _: None)).measure()
-        table = summarise(store, index)
+            conditions = pool.conditions()
+        table = summarise(store, index, conditions)
         table.write(store.table_path)
         return table

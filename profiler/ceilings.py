@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from layerclock.errors import DeviceError
 from layerclock.interfaces import ModelFile
 from layerclock.profiler.measurement import Order
-from layerclock.profiler.worker import WorkerPool
+from layerclock.profiler.pools import open_pool
 
 if TYPE_CHECKING:
     from layerclock.interfaces import Device
@@ -36,7 +36,7 @@ def measure_ceilings(device: Device, folder: Path, limit_s: float = 60.0, affini
     The fastest run counts: a ceiling is what was possible. The runtime's words go to a log in ``folder``.
     """
     ceilings: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as temporary, WorkerPool(device, limit_s, folder / "runtime.log", affinity) as pool:
+    with tempfile.TemporaryDirectory() as temporary, open_pool(device, limit_s, folder / "runtime.log", affinity) as pool:
         for name, (model, work) in _probes().items():
             path = Path(temporary) / f"{name}.onnx"
             onnx.save(model, str(path))

@@ -78,7 +78,8 @@ class Measurement:
     """Raw samples of one network in one round; ``kernels`` is absent for a held-out network.
 
     ``rest_ns`` are the reference workload's readings before the first run of a wave of networks, kept with its first
-    measurement. ``facts`` are numbers about the measurement as a whole (see :mod:`layerclock.profiler.clock`): energy, memory, steal.
+    measurement. ``facts`` are numbers about the measurement as a whole (see :mod:`layerclock.profiler.clock`): energy, memory,
+    steal. ``board`` is the member of a fleet that measured, empty on this machine.
     """
 
     network: int
@@ -91,6 +92,7 @@ class Measurement:
     rest_ns: FloatArray = field(default_factory=lambda: np.array([]))
     facts: Mapping[str, float] = field(default_factory=dict)
     failure: str = ""
+    board: str = ""
 
     @classmethod
     def failed(cls, network: int, round_number: int, reason: str) -> Measurement:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from layerclock.devices.machine import available_memory_bytes
 from layerclock.errors import CampaignError, DeviceError
 from layerclock.profiler.measurement import Measurement, Order
 from layerclock.profiler.observations import Observed
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from layerclock.interfaces import ModelFile
+    from layerclock.profiler.pools import NetworkWorker, Pool
     from layerclock.profiler.store import CampaignFolder, CampaignRecord
-    from layerclock.profiler.worker import Worker, WorkerPool
     from layerclock.space import SiteIndex
 
 __all__ = ["Limits", "Progress", "Sitting"]
@@ -80,7 +79,7 @@ class Sitting:
     """Measures what is missing in the folder."""
 
     def __init__(
-        self, pool: WorkerPool, export: Callable[[npt.ArrayLike], ModelFile], store: CampaignFolder, record: CampaignRecord,
+        self, pool: Pool, export: Callable[[npt.ArrayLike], ModelFile], store: CampaignFolder, record: CampaignRecord,
         index: SiteIndex, limits: Limits, tell: Callable[[Progress], None],
     ) -> None:  # fmt: skip
         self._pool, self._export, self._store, self._record, self._index = pool, export, store, record, index
@@ -126,14 +125,14 @@ class Sitting:
             return False
         return self._limits.budget_s is not None or len(self._rounds.get(number, ())) < self._limits.rounds
 
-    def _load_wave(self, queue: Sequence[int]) -> tuple[dict[int, Worker], list[int]]:
+    def _load_wave(self, queue: Sequence[int]) -> tuple[dict[int, NetworkWorker], list[int]]:
         """Load as many networks as fit into memory and time; returns them, and those that are left for another wave."""
-        workers: dict[int, Worker] = {}
-        pending: deque[tuple[int, Worker]] = deque()
-        begin, memory = monotonic(), available_memory_bytes()
+        workers: dict[int, NetworkWorker] = {}
+        pending: deque[tuple[int, NetworkWorker]] = deque()
+        begin, memory = monotonic(), self._pool.available_memory_bytes()
         left: list[int] = []
         for position, number in enumerate(queue):
-            if len(workers) + len(pending) >= _LOADED_AT_ONCE or (workers and not _fits(memory)):
+            if len(workers) + len(pending) >= _LOADED_AT_ONCE or (workers and not self._fits(memory)):
                 left = list(queue[position:])
                 break
             if self._loaded_long_enough(begin, [*workers, *(waiting for waiting, _ in pending)]):
@@ -150,7 +149,7 @@ class Sitting:
             self._settle(*pending.popleft(), workers)
         return workers, left
 
-    def _give_up_if_hopeless(self, workers: dict[int, Worker]) -> None:
+    def _give_up_if_hopeless(self, workers: dict[int, NetworkWorker]) -> None:
         failed = sorted(self._failed_now)
         if len(failed) >= _HOPELESS and not workers and not any(network.rounds for network in self._seen.networks.values()):
             hint = "mend that, then run the same command with --retry-failed"
@@ -164,14 +163,14 @@ class Sitting:
         share = _LOADING_SHARE if covered else _COVERING_SHARE
         return monotonic() - begin > share * (self._end - begin)
 
-    def _start(self, number: int) -> Worker:
+    def _start(self, number: int) -> NetworkWorker:
         """A worker that has begun to load the network."""
         model = self._export(np.array(self._record.genomes[number]))
         worker = self._pool.start()
         worker.load(model)
         return worker
 
-    def _settle(self, number: int, worker: Worker | None, workers: dict[int, Worker]) -> None:
+    def _settle(self, number: int, worker: NetworkWorker | None, workers: dict[int, NetworkWorker]) -> None:
         """Wait until the network is loaded, by a fresh worker if none is given.
 
         One that cannot be loaded is recorded as failed and costs only its own rows.
@@ -192,7 +191,7 @@ class Sitting:
                 return
             worker = None
 
-    def _measure_wave(self, workers: dict[int, Worker], end: float, part: float) -> None:
+    def _measure_wave(self, workers: dict[int, NetworkWorker], end: float, part: float) -> None:
         rounds = ceil(self._limits.rounds * part) if self._limits.budget_s is None else _MOST_ROUNDS
         fixed = sum(self._lacks(number, one) for number in workers for one in range(rounds)) if self._limits.budget_s is None else 0
         done, begin = 0, monotonic()
@@ -214,7 +213,7 @@ class Sitting:
                 self._noise = self._seen.noise()
         self._report("measure", done, done, 0.0)
 
-    def _watch_rest(self, workers: dict[int, Worker]) -> None:
+    def _watch_rest(self, workers: dict[int, NetworkWorker]) -> None:
         """Learn the reference workload's time at rest before the first run that is judged by it."""
         for worker in workers.values():
             with suppress(DeviceError):  # one that died meanwhile shows when it is to measure
@@ -225,7 +224,7 @@ class Sitting:
     def _lacks(self, number: int, round_number: int) -> bool:
         return round_number not in self._rounds.get(number, ())
 
-    def _measure_network(self, workers: dict[int, Worker], number: int, round_number: int) -> None:
+    def _measure_network(self, workers: dict[int, NetworkWorker], number: int, round_number: int) -> None:
         order = Order(
             runs=self._record.runs,
             most_runs=_MOST_REPEATS * self._record.runs,
@@ -274,8 +273,7 @@ class Sitting:
     def _report(self, stage: str, done: int, total: int, left_s: float) -> None:
         self._tell(Progress(stage, done, total, left_s, self._seen.covered, len(self._index.vocabulary), self._noise))
 
-
-def _fits(at_begin: int | None) -> bool:
-    """Whether one more worker fits: those that are loaded will grow, and something is left to the rest of the machine."""
-    now = available_memory_bytes()
-    return at_begin is None or now is None or (at_begin - now) * _MEMORY_GROWTH < _MEMORY_SHARE * at_begin
+    def _fits(self, at_begin: int | None) -> bool:
+        """Whether one more worker fits: those that are loaded will grow, and something is left to the rest of the machine."""
+        now = self._pool.available_memory_bytes()
+        return at_begin is None or now is None or (at_begin - now) * _MEMORY_GROWTH < _MEMORY_SHARE * at_begin

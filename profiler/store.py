@@ -212,6 +212,7 @@ class CampaignFolder:
             "network": measurement.network,
             "round": measurement.round,
             "failure": measurement.failure,
+            "board": measurement.board,
             "facts": dict(measurement.facts),
             "sitting": sitting,
             "sitting_s": sitting_s,
@@ -237,6 +238,7 @@ class CampaignFolder:
                     network, round_number, np.array(by_kind["end_to_end"]["samples_ns"], dtype=np.float64), _watched(by_kind["end_to_end"]),
                     times, watched, np.array(by_kind["warm_up"]["samples_ns"], dtype=np.float64),
                     np.array(by_kind["rest"]["samples_ns"], dtype=np.float64), written["facts"], written["failure"],
+                    written.get("board", ""),
                 )  # fmt: skip
             yield measurement
 

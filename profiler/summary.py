@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,6 @@ import numpy as np
 
 from layerclock.datasets.kernels import bytes_of, kernel_columns, kernel_key, shapes_of
 from layerclock.datasets.table import LatencyTable, Provenance
-from layerclock.devices.machine import conditions
 from layerclock.errors import CampaignError
 from layerclock.profiler.clock import PACING
 from layerclock.profiler.observations import Observed, interval_us
@@ -29,15 +29,17 @@ if TYPE_CHECKING:
 __all__ = ["summarise"]
 
 
-def summarise(folder: CampaignFolder, index: SiteIndex) -> LatencyTable:
-    """The latency table of all that a campaign has measured so far.
+def summarise(folder: CampaignFolder, index: SiteIndex, conditions: Mapping[str, str]) -> LatencyTable:
+    """The latency table of all that a campaign has measured so far; ``conditions`` are those of the machine that measured.
 
     Raises :class:`CampaignError` on damaged parts or if nothing was measured.
     """
     record = folder.record()
     seen = Observed(record, index)
+    boards: Counter[str] = Counter()
     for measurement in folder.measurements():
         seen.add(measurement)
+        boards[measurement.board] += bool(measurement.board)
     cost_ns = seen.counter_cost_ns()
     if not np.isfinite(cost_ns):
         reasons = sorted({network.failure for network in seen.networks.values() if network.failure})
@@ -55,7 +57,14 @@ def summarise(folder: CampaignFolder, index: SiteIndex) -> LatencyTable:
         command=record.command,
         started_utc=record.started_utc,
         written_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-        conditions=conditions() | ({"affinity": ",".join(map(str, record.affinity))} if record.affinity else {}) | {"pacing": PACING},
+        conditions={
+            **conditions,
+            **({"affinity": ",".join(map(str, record.affinity))} if record.affinity else {}),
+            **(
+                {"boards": ", ".join(f"{name} ({count} measurements)" for name, count in sorted(boards.items()) if name)} if +boards else {}
+            ),
+            "pacing": PACING,
+        },
     )
     return LatencyTable.from_rows(
         rows, record.target, record.space, record.space_digest, provenance,

@@ -11,6 +11,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Self
 
+from layerclock.devices.machine import available_memory_bytes, conditions
 from layerclock.errors import CampaignError, DeviceError
 
 if TYPE_CHECKING:
@@ -86,6 +87,14 @@ class WorkerPool:
         worker = Worker(self, Connection(ours.detach()), process)
         self._workers.add(worker)
         return worker
+
+    def available_memory_bytes(self) -> int | None:
+        """Memory at hand for further workers; None where nobody tells."""
+        return available_memory_bytes()
+
+    def conditions(self) -> dict[str, str]:
+        """Facts about this machine that may change from one day to the next."""
+        return conditions()
 
     def ended(self, worker: Worker) -> int:
         """Wait for a worker that is going; returns its exit code, minus the number of the signal that ended it."""

@@ -59,6 +59,8 @@ HOMES = {
         "profiler/composites.py",
         "profiler/drafting.py",
     ),
+    "dask": ("profiler/fleet/",),
+    "distributed": ("profiler/fleet/",),
     "pyarrow": (
         "datasets/",
         "devices/accelerators/cost_cache.py",
@@ -104,6 +106,8 @@ HOMES = {
 }
 HEAVY = (
     "PIL",
+    "dask",
+    "distributed",
     "moocore",
     "torch",
     "openvino",

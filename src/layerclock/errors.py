@@ -12,6 +12,7 @@
     |   `-- DeviceUnavailableError
     |-- TargetMismatchError     numbers of two targets would have been mixed
     |-- CampaignError           a measuring campaign cannot start or go on
+    |   |-- FleetError          no scheduler, no board or no certificates; what was measured is kept
     |   `-- TooNoisyError       it finished, but the numbers cannot be trusted
     |-- TableError              a latency table that cannot be read or is not valid
     |-- CoverageError           a layer is needed that nobody measured
@@ -36,6 +37,7 @@ __all__ = [
     "CoverageError",
     "DeviceError",
     "DeviceUnavailableError",
+    "FleetError",
     "GenomeError",
     "LayerclockError",
     "MissingExtraError",
@@ -112,6 +114,10 @@ class TargetMismatchError(LayerclockError):
 
 class CampaignError(LayerclockError):
     """A measuring campaign cannot start, resume or finish."""
+
+
+class FleetError(CampaignError):
+    """A fleet cannot be reached, is not safe, or has no board for the device; what was measured before is kept."""
 
 
 class TooNoisyError(CampaignError):

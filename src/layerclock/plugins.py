@@ -29,6 +29,8 @@ __all__ = [
 
 # Which extra brings the package that a plug-in needs; used for the hint of MissingExtraError.
 _EXTRAS = {
+    "dask": "fleet",
+    "distributed": "fleet",
     "matplotlib": "search",
     "moocore": "search",
     "PIL": "supernet",

@@ -23,6 +23,7 @@ _VERBS = {
     "fit": ("fit", "Fit a latency predictor to a table."),
     "evaluate": ("evaluate", "Hold a predictor against measured networks that it never saw."),
     "predict": ("predict", "Predict the latency of networks."),
+    "fleet": ("fleet", "Members of a fleet: boards elsewhere that measure for `profile --fleet`."),
     "search": ("search", "Search a space for Pareto-optimal networks."),
     "coexplore": ("coexplore", "Search networks and the accelerators that run them together."),
 }

@@ -16,7 +16,7 @@ from layerclock.space import SiteIndex
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from layerclock.interfaces import Predictor, SearchSpace
+    from layerclock.interfaces import AccuracyEvaluator, Predictor, SearchSpace
 
 __all__ = ["HELP", "parse_objectives"]
 
@@ -28,8 +28,16 @@ HELP = (
 _GENERATION = re.compile(r"(.+\.onnx)\+([0-9]+)\*(.+\.onnx)")
 
 
-def parse_objectives(texts: Sequence[str], space: SearchSpace, index: SiteIndex, folder: Path) -> list[Objective]:
+def parse_objectives(
+    texts: Sequence[str],
+    space: SearchSpace,
+    index: SiteIndex,
+    folder: Path,
+    evaluator: Callable[[str], AccuracyEvaluator] = load_evaluator,
+) -> list[Objective]:
     """The objectives that the user wrote; several latencies are told apart by the names of their files or devices.
+
+    ``evaluator`` makes accuracy evaluators of their names.
 
     Raises :class:`ArgumentError` for a text that is none, and what loading evaluators, predictors, tables and devices raises.
     """
@@ -37,9 +45,10 @@ def parse_objectives(texts: Sequence[str], space: SearchSpace, index: SiteIndex,
     objectives = []
     for text in texts:
         kind, _, what = text.partition(":")
-        if kind not in _KINDS or bool(what) != (kind in ("accuracy", "latency")):
+        if kind not in ("accuracy", *_KINDS) or bool(what) != (kind in ("accuracy", "latency")):
             raise ArgumentError(f"--objective {text!r} is none", HELP)
-        made = replace(_KINDS[kind](what, space, index, folder), source=text)
+        known = _accuracy(evaluator(what), what, space, index) if kind == "accuracy" else _KINDS[kind](what, space, index, folder)
+        made = replace(known, source=text)
         if several and kind == "latency":
             made = replace(made, name=f"latency_{_word(Path(what).stem)}_ms")
         objectives.append(made)
@@ -79,8 +88,7 @@ def _predictor(what: str, space: SearchSpace, index: SiteIndex) -> Predictor:
     return predictor
 
 
-def _accuracy(what: str, space: SearchSpace, index: SiteIndex, _: Path) -> Objective:
-    evaluator = load_evaluator(what)
+def _accuracy(evaluator: AccuracyEvaluator, what: str, space: SearchSpace, index: SiteIndex) -> Objective:
     own = getattr(evaluator, "space", None)
     if own is not None and SiteIndex.of(own).digest != index.digest:
         raise ArgumentError(
@@ -90,7 +98,6 @@ def _accuracy(what: str, space: SearchSpace, index: SiteIndex, _: Path) -> Objec
 
 
 _KINDS: dict[str, Callable[[str, SearchSpace, SiteIndex, Path], Objective]] = {
-    "accuracy": _accuracy,
     "latency": _latency,
     "macs": lambda _what, _space, index, _folder: macs_objective(index),
     "params": lambda _what, _space, index, _folder: params_objective(index),

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-__all__ = ["json_option", "print_json", "print_table", "progress_bar", "quiet_option"]
+__all__ = ["json_option", "print_json", "print_table", "progress_bar", "progress_bars", "quiet_option"]
 
 # Without a terminal, progress is a line at most this often.
 _SECONDS_BETWEEN_LINES = 10.0
@@ -62,8 +62,15 @@ def _is_number(text: object) -> bool:
 @contextmanager
 def progress_bar(quiet: bool) -> Iterator[Report]:
     """Give ``report(stage, done, total, seconds_left)``: a bar on a terminal, else now and then a line."""
+    with progress_bars(quiet, 1) as reports:
+        yield reports[0]
+
+
+@contextmanager
+def progress_bars(quiet: bool, number: int) -> Iterator[list[Report]]:
+    """As :func:`progress_bar`, for so many things that go on at the same time."""
     if quiet:
-        yield lambda *_: None
+        yield [lambda *_: None] * number
     elif sys.stderr.isatty():
         columns = (
             TextColumn("{task.description:<24}"),
@@ -72,10 +79,17 @@ def progress_bar(quiet: bool) -> Iterator[Report]:
             TextColumn("{task.fields[left]}"),
         )
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("", total=1, left="")
-            yield lambda stage, done, total, left_s: bar.update(task, description=stage, completed=done, total=total, left=_left(left_s))
+            yield [_Bar(bar) for _ in range(number)]
     else:
-        yield _Lines()
+        yield [_Lines() for _ in range(number)]
+
+
+class _Bar:
+    def __init__(self, bar: Progress) -> None:
+        self._bar, self._task = bar, bar.add_task("", total=1, left="")
+
+    def __call__(self, stage: str, done: int, total: int, left_s: float) -> None:
+        self._bar.update(self._task, description=stage, completed=done, total=total, left=_left(left_s))
 
 
 class _Lines:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +9,10 @@ import click
 from click.core import ParameterSource
 
 from layerclock.cli.breakdown import breakdown, breakdown_json
+from layerclock.cli.fleet_options import fleet_choice, fleet_options
 from layerclock.cli.options import Duration, Processors, Shape
 from layerclock.cli.output import json_option, print_json, print_table, progress_bar, quiet_option
+from layerclock.cli.profile_fleet import profile_on_fleet, progress_teller
 from layerclock.errors import ArgumentError, TooNoisyError
 from layerclock.interfaces import DeviceOptions
 from layerclock.plugins import load_space, open_device
@@ -20,6 +21,7 @@ from layerclock.space import SiteIndex
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from layerclock.cli.profile_fleet import Exports
     from layerclock.datasets.table import LatencyTable
     from layerclock.interfaces import Device, SearchSpace
     from layerclock.profiler.plan import Plan
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
 
 @click.command("profile")
 @click.argument("models", nargs=-1, type=click.Path(path_type=Path), metavar="[MODEL.onnx]...")
-@click.option("--device", "device_name", required=True, help="Device, as `layerclock devices` lists it.")
+@click.option("--device", "device_names", required=True, multiple=True,
+              help="Device, as `layerclock devices` lists it; on a fleet it may be repeated.")  # fmt: skip
 @click.option("--space", "space_name", help="Search space, such as ofa-mobilenetv3 or ofa-mobilenetv3:resolution=128.")
 @click.option("--composites", is_flag=True, help="Networks made to show the runtime's kernels: what a kernel-wise predictor learns from.")
 @click.option("-o", "--output", "folder", type=click.Path(path_type=Path, file_okay=False),
@@ -53,22 +56,26 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the choice of networks.")
 @click.option("--max-noise", type=click.FloatRange(min=0), default=0.1, show_default=True,
               help="Exit with 3 if the relative noise floor is above this.")  # fmt: skip
+@fleet_options
+@click.option("--board", "boards", multiple=True, help="On a fleet, measure only on the board of this name; may be repeated.")
 @json_option
 @quiet_option
 def command(
-    models: tuple[Path, ...], device_name: str, space_name: str | None, composites: bool, folder: Path | None, networks: int, holdout: int,
-    calibration: int, budget_s: float | None, rounds: int | None, runs: int | None, threads: int, batch: int, precision: str,
-    options: tuple[str, ...], shapes: tuple[tuple[str, tuple[int, ...]], ...], depth: int, limit_s: float, affinity: tuple[int, ...],
-    retry_failed: bool, seed: int, max_noise: float, as_json: bool, quiet: bool,
+    models: tuple[Path, ...], device_names: tuple[str, ...], space_name: str | None, composites: bool, folder: Path | None,
+    networks: int, holdout: int, calibration: int, budget_s: float | None, rounds: int | None, runs: int | None, threads: int,
+    batch: int, precision: str, options: tuple[str, ...], shapes: tuple[tuple[str, tuple[int, ...]], ...], depth: int, limit_s: float,
+    affinity: tuple[int, ...], retry_failed: bool, seed: int, max_noise: float, boards: tuple[str, ...], as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Measure sub-networks of a space, given ONNX models, or composite networks into a latency table.
 
-    The table is <folder>/table.parquet. Ctrl-C keeps what was measured; the same command goes on from there.
+    The table is <folder>/table.parquet. Ctrl-C keeps what was measured; the same command goes on from there. With --fleet the boards that
+    hold the device measure; several devices then get a folder each in <folder>, and are measured at the same time.
 
     \b
     Examples: layerclock profile --device openvino:CPU --space ofa-mobilenetv3 --budget 10m -o runs/x
               layerclock profile model.onnx --device onnxruntime:cpu
               layerclock profile --device onnxruntime:cpu --composites --budget 15m -o runs/kernels
+              layerclock profile --fleet tls://lab:8786 --device openvino:CPU --space bert -o runs/b
     """
     if [bool(models), bool(space_name), composites].count(True) != 1:
         raise click.UsageError("give one of --space, --composites and at least one MODEL.onnx")
@@ -79,39 +86,52 @@ def command(
     if folder is None and not models:
         raise click.UsageError("-o names the folder of the campaign, for example -o runs/x")
     folder = folder or Path("runs") / models[0].stem
-    device = open_device(device_name, DeviceOptions(threads, batch, precision, _pairs(options)))
-    with progress_bar(quiet) as report:
-        tell = _teller(device_name, report)
-        if space_name:
-            space = load_space(space_name)
+    options_of_device = DeviceOptions(threads, batch, precision, _pairs(options))
+    space = load_space(space_name) if space_name else None
+    plan = _announced(space, networks, holdout, calibration, seed, quiet) if space else None
+
+    def measured(device: Device, own: Path, tell: Callable[[Progress], None], export: Exports | None) -> LatencyTable:
+        if space:
             from layerclock.profiler.campaign import profile  # after the names are known to be right
 
-            table = profile(
-                device, space, folder, networks=networks, holdout=holdout, calibration=calibration, rounds=rounds or 8, runs=runs or 8,
-                budget_s=budget_s, seed=seed, plan=_announced(space, networks, holdout, calibration, seed, quiet), limit_s=limit_s,
-                affinity=affinity, retry_failed=retry_failed, progress=tell,
+            return profile(
+                device, space, own, networks=networks, holdout=holdout, calibration=calibration, rounds=rounds or 8, runs=runs or 8,
+                budget_s=budget_s, seed=seed, plan=plan, limit_s=limit_s, affinity=affinity, retry_failed=retry_failed, export=export,
+                progress=tell,
             )  # fmt: skip
-        elif composites:
-            table = _profile_composites(device, folder, budget_s or 900.0, runs or 6, seed, limit_s, affinity, retry_failed, tell)
-        else:
-            from layerclock.profiler.files import profile_files
+        if composites:
+            return _profile_composites(device, own, budget_s or 900.0, runs or 6, seed, limit_s, affinity, retry_failed, tell)
+        from layerclock.profiler.files import profile_files
 
-            table = profile_files(
-                device, models, folder, shapes=dict(shapes), depth=depth, rounds=rounds or 8, runs=runs or 10, budget_s=budget_s,
-                limit_s=limit_s, affinity=affinity, retry_failed=retry_failed, progress=tell,
-            )  # fmt: skip
-    path = folder / "table.parquet"
-    if as_json:
-        print_json(_summary(table, path) | (breakdown_json(table) if models else {}))
+        return profile_files(
+            device, models, own, shapes=dict(shapes), depth=depth, rounds=rounds or 8, runs=runs or 10, budget_s=budget_s,
+            limit_s=limit_s, affinity=affinity, retry_failed=retry_failed, progress=tell,
+        )  # fmt: skip
+
+    if fleet := fleet_choice():
+        tables = profile_on_fleet(fleet, device_names, options_of_device, boards, folder, space, measured, quiet)
+    elif len(device_names) > 1 or boards:
+        raise click.UsageError("several --device, and --board, are for a --fleet; here measure one device after the other")
     else:
-        if models:
-            breakdown(table)
-        _print_summary(table, path)
-    if not table.noise_floor <= max_noise:
-        raise TooNoisyError(
-            f"the noise floor of {table.noise_floor:.1%} is above {max_noise:.1%}; the table is written nevertheless",
-            f"stop other work on this machine, or run the same command with more --rounds or --budget; see: layerclock table check {path}",
-        )
+        device = open_device(device_names[0], options_of_device)
+        with progress_bar(quiet) as report:
+            tables = {folder: measured(device, folder, progress_teller(device_names[0], report), None)}
+    paths = {own / "table.parquet": table for own, table in tables.items()}
+    if as_json:
+        summaries = [_summary(table, path) | (breakdown_json(table) if models else {}) for path, table in paths.items()]
+        print_json(summaries[0] if len(device_names) == 1 else summaries)
+    else:
+        for path, table in paths.items():
+            if models:
+                breakdown(table)
+            _print_summary(table, path)
+    for path, table in paths.items():
+        if not table.noise_floor <= max_noise:
+            raise TooNoisyError(
+                f"the noise floor of {table.noise_floor:.1%} is above {max_noise:.1%}; the table is written nevertheless",
+                f"stop other work on the machine that measures, or run the same command with more --rounds or --budget; see: "
+                f"layerclock table check {path}",
+            )
 
 
 def _profile_composites(
@@ -160,15 +180,6 @@ def _announced(space: SearchSpace, networks: int, holdout: int, calibration: int
             err=True,
         )
     return plan
-
-
-def _teller(device: str, report: Callable[[str, int, int, float], None]) -> Callable[[Progress], None]:
-    def tell(progress: Progress) -> None:
-        noise = "" if math.isnan(progress.noise) else f", +-{progress.noise:.1%}"
-        coverage = f" ({progress.covered}/{progress.layers} layers{noise})"
-        report(f"{device} {progress.stage}{coverage}", progress.done, progress.total, progress.left_s)
-
-    return tell
 
 
 def _summary(table: LatencyTable, path: Path) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from layerclock.atomic import write_atomically
+from layerclock.cli.fleet_options import fleet_choice, fleet_options
 from layerclock.cli.measured import measure_networks
 from layerclock.cli.objectives import HELP, parse_objectives
 from layerclock.cli.output import Report, json_option, print_json, print_table, progress_bar, quiet_option
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from layerclock.interfaces import SearchSpace
-    from layerclock.search.objective import FloatArray
+    from layerclock.search.objective import FloatArray, Objective
     from layerclock.search.result import SearchResult
     from layerclock.space import GenomeArray
 
@@ -39,19 +41,22 @@ __all__ = ["progress_teller", "result_rows"]
 @click.option("--warm-start", "earlier", multiple=True, type=click.Path(path_type=Path, exists=True),
               help="Folder of an earlier search, of this space or another: begin with its front. May be repeated.")  # fmt: skip
 @click.option("--reduce", is_flag=True, help="Search only the choices that are usual in the earlier searches' fronts.")
-@click.option("--workers", default=1, show_default=True, help="Networks to evaluate at the same time, in threads.")
+@click.option("--workers", type=click.IntRange(min=1),
+              help="Networks to evaluate at the same time, in threads.  [default: 1; on a fleet as many as it takes]")  # fmt: skip
 @click.option("--measure", "device", help="Measure the front on this device at the end, and hold it against the constraints.")
 @click.option("--seed", default=0, show_default=True, help="Seed: one seed gives one result.")
 @click.option("-o", "--output", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the result.")
+@fleet_options
 @json_option
 @quiet_option
 def command(
     space_name: str, objectives: tuple[str, ...], constraints: tuple[str, ...], algorithm: str, evaluations: int, population: int | None,
-    earlier: tuple[Path, ...], reduce: bool, workers: int, device: str | None, seed: int, folder: Path, as_json: bool, quiet: bool,
+    earlier: tuple[Path, ...], reduce: bool, workers: int | None, device: str | None, seed: int, folder: Path, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Search a space for the networks that no other beats in all objectives.
 
-    Writes evaluations.parquet, pareto.csv, pareto.json and pareto.svg. Interrupted, it goes on when called again.
+    Writes evaluations.parquet, pareto.csv, pareto.json and pareto.svg. Interrupted, it goes on when called again. With --fleet, accuracies
+    are evaluated by the fleet's workers without devices.
 
     Example: layerclock search --space digits-mobilenetv3 --objective accuracy:digits-supernet
     --objective latency:cpu.onnx --constraint "latency_ms<=0.9" -o runs/s
@@ -60,12 +65,13 @@ def command(
 
     space = load_space(space_name)
     index = SiteIndex.of(space)
-    chosen = parse_objectives(objectives, space, index, folder)
     start, allowed = _earlier(earlier, reduce, index)
-    with progress_bar(quiet) as report:
+    with ExitStack() as stack:
+        chosen, slots = _objectives(objectives, space, index, folder, stack)
+        report = stack.enter_context(progress_bar(quiet))
         result = pareto_search(
             space, chosen, constraints, evaluations, population, seed, progress_teller(report, "search"), algorithm=algorithm,
-            start=start, allowed=allowed, workers=workers, folder=folder,
+            start=start, allowed=allowed, workers=workers or slots, folder=folder,
         )  # fmt: skip
         measured = _measure(result, device, space, folder, report) if device else None
     if as_json:
@@ -79,6 +85,22 @@ def command(
         for text in _verdicts(result, measured):
             click.echo(text)
     click.echo(f"{folder / 'pareto.csv'}, pareto.json, pareto.svg, evaluations.parquet")
+
+
+def _objectives(
+    texts: tuple[str, ...], space: SearchSpace, index: SiteIndex, folder: Path, stack: ExitStack
+) -> tuple[list[Objective], int]:
+    """The objectives, and how many networks may be evaluated at the same time; a fleet stays connected as long as ``stack``."""
+    fleet = fleet_choice()
+    if fleet is None:
+        return parse_objectives(texts, space, index, folder), 1
+    if not any(text.startswith("accuracy:") for text in texts):
+        raise click.UsageError("--fleet evaluates accuracies, and no --objective is one")
+    from layerclock.profiler.fleet.evaluating import FleetEvaluator, evaluation_slots
+
+    cluster = stack.enter_context(fleet.connect())
+    chosen = parse_objectives(texts, space, index, folder, lambda name: FleetEvaluator(cluster, name, space))
+    return chosen, evaluation_slots(cluster)
 
 
 def result_rows(result: SearchResult) -> tuple[list[str], list[list[str]]]:

@@ -1,0 +1,156 @@
+"""Campaigns on a fleet of real Dask processes: a local campaign's table, whatever dies meanwhile, and one measurement at a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from layerclock.devices.export import Exporter
+from layerclock.errors import CampaignError, DeviceError, FleetError
+from layerclock.interfaces import DeviceOptions, ModelFile
+from layerclock.plugins import open_device
+from layerclock.profiler.fleet.remote import open_fleet_device
+from layerclock.profiler.plan import make_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from fleet_processes import Fleet
+
+    from layerclock.datasets.table import LatencyTable
+    from layerclock.interfaces import SearchSpace
+    from layerclock.profiler.sitting import Progress
+    from layerclock.space import SiteIndex
+
+    ProfileTiny = Callable[..., LatencyTable]
+
+pytest_plugins = ("fleet_processes",)
+
+
+def _keys(table: LatencyTable) -> Counter[tuple[str, str, str]]:
+    return Counter((row["level"], row["role"], row["key"]) for row in table.rows.to_pylist())
+
+
+def _samples(table: LatencyTable) -> dict[str, int]:
+    return {row["key"]: row["n_samples"] for row in table.level("network").to_pylist()}
+
+
+def _latencies(table: LatencyTable) -> dict[tuple[str, str], float]:
+    return {(row["level"], row["key"]): row["latency_us"] for row in table.rows.to_pylist()}
+
+
+def _parts(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "parts").glob("*.parquet")}
+
+
+def test_whatever_dies_nothing_is_lost_or_doubled(
+    fleet: Fleet, profile_tiny: ProfileTiny, fake_table: LatencyTable, fake_folder: Path, tmp_path: Path
+) -> None:
+    fleet.board("b1")
+    fleet.board("b2")
+    fleet.wait("b1", "b2")
+    told: list[str] = []
+    done: list[int] = []
+
+    def torment(progress: Progress) -> None:
+        if progress.stage != "measure" or progress.done in done:
+            return
+        done.append(progress.done)
+        if progress.done == 10:
+            fleet.kill("b1")  # the campaign is there: of equal boards it takes the first
+        if progress.done == 25:
+            fleet.kill("scheduler")
+            fleet.scheduler()  # the board and the desk find it again
+
+    with fleet.cluster(tell=told.append) as cluster:
+        device = open_fleet_device(cluster, "fake:cpu", DeviceOptions())
+        table = profile_tiny(device, folder=tmp_path / "campaign", progress=torment)
+    assert "fleet" not in str(device.target)
+    assert [text for text in told if text.startswith("b1 was lost")]
+    assert [text for text in told if text == "going on with b2"]
+    assert _keys(table) == _keys(fake_table)
+    assert _parts(tmp_path / "campaign") == _parts(fake_folder)
+    assert _samples(table) == _samples(fake_table)
+    assert table.provenance.conditions["boards"] == "b1 (10 measurements), b2 (34 measurements)"
+    with pytest.raises(DeviceError, match="on a board of the fleet"):
+        device.load(ModelFile(tmp_path, "", ()))
+
+
+def test_a_network_that_kills_its_process_costs_itself_alone(
+    fleet: Fleet, profile_tiny: ProfileTiny, tiny_space: SearchSpace, tiny_index: SiteIndex, tmp_path: Path
+) -> None:
+    crash = Exporter(tiny_space)(make_plan(tiny_index, networks=14, holdout=8).profiled[3]).digest
+    with fleet.cluster() as cluster:
+        device = open_fleet_device(cluster, "fake:cpu", DeviceOptions(extra={"crash": crash}))
+        table = profile_tiny(device, folder=tmp_path / "campaign")
+    failed = [row["reason"] for row in table.level("network").to_pylist() if row["status"] == "failed"]
+    assert len(failed) == 1
+    assert "SIGSEGV" in failed[0]
+    assert "on b2" in failed[0]
+
+
+def test_campaigns_never_measure_at_once(fleet: Fleet, profile_tiny: ProfileTiny, tmp_path: Path) -> None:
+    """Not on one board, and not on two workers of one machine, to which each campaign has one here."""
+    log = tmp_path / "runs.log"
+    fleet.board("a1", "apart:cpu", APART_LOG=str(log))
+    fleet.board("a2", "apart:cpu", APART_LOG=str(log))
+    fleet.wait("b2", "a1", "a2")
+
+    def campaign(name: str, board: str) -> LatencyTable:
+        with fleet.cluster() as cluster:
+            device = open_fleet_device(cluster, "apart:cpu", DeviceOptions(), [board])
+            return profile_tiny(device, folder=tmp_path / name, networks=6, holdout=2)
+
+    with ThreadPoolExecutor(3) as pool:
+        tables = list(pool.map(campaign, ("one", "two", "three"), ("a1", "a1", "a2")))
+    # Down to the last number: the device's times depend on the network alone.
+    local = profile_tiny(open_device("fake:cpu"), folder=tmp_path / "local", networks=6, holdout=2)
+    assert [_latencies(table) for table in tables] == [_latencies(local)] * 3
+    ran = log.read_text().split()
+    stretches = [process for process, before in zip(ran, ["", *ran], strict=False) if process != before]
+    networks = 3 * 8
+    assert len(set(stretches)) == networks
+    assert len(ran) > 10 * networks
+    assert len(stretches) <= 2 * networks, "a network's runs in a round were interrupted by another's"
+
+
+def test_without_a_board_it_waits_for_a_while_and_keeps_what_was_measured(fleet: Fleet, profile_tiny: ProfileTiny, tmp_path: Path) -> None:
+    told: list[str] = []
+    log = str(tmp_path / "runs.log")
+    fleet.kill("a1")
+    fleet.wait("a2", "b2")
+    with fleet.cluster(1.0, told.append) as cluster:
+        with pytest.raises(FleetError, match="held 'device:openvino:CPU' within 1 s"):
+            open_fleet_device(cluster, "openvino:CPU", DeviceOptions())
+        device = open_fleet_device(cluster, "apart:cpu", DeviceOptions())
+
+        def kill(progress: Progress) -> None:
+            if progress.stage == "measure" and progress.done == 7 and "a2" in fleet.processes:
+                fleet.kill("a2")
+
+        with pytest.raises(FleetError, match="what was measured is kept"):
+            profile_tiny(device, folder=tmp_path / "campaign", networks=4, holdout=1, progress=kill)
+    assert told.count("waiting up to 1 s for a member that holds device:apart:cpu") == 1
+    kept = _parts(tmp_path / "campaign")
+    assert len(kept) == 7
+
+    fleet.board("a1", "apart:cpu", APART="two", APART_LOG=log)
+    fleet.board("a3", "apart:cpu", APART="one", APART_LOG=log)
+    fleet.wait("a1", "a3", "b2")
+    with fleet.cluster(tell=told.append) as cluster:
+        with pytest.raises(FleetError, match=r"a1 and a3 are different targets .*fingerprint\.cpu: 'two' and 'one'"):
+            open_fleet_device(cluster, "apart:cpu", DeviceOptions())
+        other = open_fleet_device(cluster, "apart:cpu", DeviceOptions(), boards=["a1"])
+        with pytest.raises(CampaignError, match="holds another campaign"):
+            profile_tiny(other, folder=tmp_path / "campaign", networks=4, holdout=1)
+        # The board that stood by and is another target is not taken when the one that measured is gone.
+        device = open_fleet_device(cluster, "apart:cpu", DeviceOptions(), boards=["a3"])
+        table = profile_tiny(device, folder=tmp_path / "campaign", networks=4, holdout=1)
+    assert kept < _parts(tmp_path / "campaign")
+    assert len(_parts(tmp_path / "campaign")) == 10
+    assert set(_samples(table).values()) == {10}
+    assert dict(table.target.fingerprint) == {"cpu": "one"}
