@@ -45,7 +45,9 @@ def training_networks(table: LatencyTable, space: SearchSpace, index: SiteIndex)
         raise TableError(f"the table was measured on the space {table.space!r}, not on {space.name!r}", "name the space of the table")
     networks = table.networks("profiled")
     if len(networks) < _FEWEST_NETWORKS:
-        raise TableError(f"the table has {len(networks)} measured networks, a fit needs {_FEWEST_NETWORKS}", "profile more networks, or for longer")
+        raise TableError(
+            f"the table has {len(networks)} measured networks, a fit needs {_FEWEST_NETWORKS}", "profile more networks, or for longer"
+        )
     return networks
 
 
