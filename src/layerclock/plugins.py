@@ -31,6 +31,7 @@ __all__ = [
 _EXTRAS = {
     "matplotlib": "search",
     "moocore": "search",
+    "nncf": "quantize",
     "PIL": "supernet",
     "onnx": "export",
     "onnxscript": "export",
