@@ -65,18 +65,14 @@ class Exporter:
 
     A file's name is the hash of everything that decides its content: the layers and where they stand, batch, seed,
     exporter and versions. ``dynamo`` chooses torch's newer exporter. Weights depend on the genome alone, not on order.
-    ``calibration`` goes with every file: real inputs for whoever quantises it.
     """
 
-    def __init__(
-        self, space: SearchSpace, batch: int = 1, dynamo: bool = False, folder: Path | None = None, calibration: Path | None = None
-    ) -> None:
+    def __init__(self, space: SearchSpace, batch: int = 1, dynamo: bool = False, folder: Path | None = None) -> None:
         self.space = space
         self.index = SiteIndex.of(space)
         self.batch = batch
         self.dynamo = dynamo
         self.folder = folder or cache_folder()
-        self.calibration = calibration
 
     def __call__(self, genome: npt.ArrayLike) -> ModelFile:
         """The exported file of one genome, from the cache if it is there.
@@ -96,7 +92,7 @@ class Exporter:
             module = build_network(self.space, canonical, digest)
             with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing was exported
                 export_network(module, path, example_inputs(self.space, self.batch), sites, self.dynamo)
-        return ModelFile(path, digest, sites, self.space.name, tuple(canonical.tolist()), calibration=self.calibration)
+        return ModelFile(path, digest, sites, self.space.name, tuple(canonical.tolist()))
 
 
 def build_network(space: SearchSpace, genome: npt.ArrayLike, digest: str) -> torch.nn.Module:

@@ -28,7 +28,10 @@ _STAY = {"Resize": (1, 2)}
 
 
 def in_half(model: ModelFile, precision: str) -> ModelFile:
-    """A copy of ``model`` in ``float16`` or ``bfloat16``, from the cache if it is there. Casts belong to the layer that they feed or follow."""
+    """A copy of ``model`` in ``float16`` or ``bfloat16``, from the cache if it is there.
+
+    The casts that are added belong to the layer that they feed or follow.
+    """
     digest = hashlib.sha256(repr([_VERSION, precision, model.digest]).encode()).hexdigest()[:24]
     path = cache_folder() / "models" / f"{digest}.onnx"
     if not path.exists():
@@ -64,10 +67,12 @@ def _convert(graph: onnx.GraphProto, kind: int, dtype: np.dtype[np.generic]) -> 
         before.append(helper.make_node("Cast", [name], [f"{name}_half"], name=f"{site}/Cast_{name}", to=kind))
     for node in graph.node:
         node.input[:] = [f"{tensor}_half" if tensor in given | wanted else tensor for tensor in node.input]
-        for tensor in set(node.output) & wanted:
-            after.append(
-                helper.make_node("Cast", [f"{tensor}_half"], [tensor], name=f"{node.name.split('/')[0]}/Cast_{tensor}", to=TensorProto.FLOAT)
-            )
+        site = node.name.split("/")[0]
+        after += [
+            helper.make_node("Cast", [f"{tensor}_half"], [tensor], name=f"{site}/Cast_{tensor}", to=TensorProto.FLOAT)
+            for tensor in node.output
+            if tensor in wanted
+        ]
         node.output[:] = [f"{tensor}_half" if tensor in wanted else tensor for tensor in node.output]
     nodes = [*before, *graph.node, *after]
     del graph.node[:]

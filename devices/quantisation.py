@@ -25,11 +25,12 @@ from layerclock.atomic import make_folder, write_atomically
 from layerclock.devices.attribution import SourceGraph
 from layerclock.devices.cache import cache_folder
 from layerclock.errors import ArgumentError, DeviceError
-from layerclock.interfaces import ModelFile
 from layerclock.plugins import missing_package
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from layerclock.interfaces import ModelFile
 
     Batches = list[dict[str, npt.NDArray[Any]]]
 
@@ -56,7 +57,10 @@ def is_quantised(graph: onnx.GraphProto) -> bool:
 
 
 def quantised_by_onnxruntime(model: ModelFile) -> ModelFile:
-    """An INT8 copy made by ``onnxruntime.quantization``, from the cache if it is there. Raises :class:`DeviceError` if it cannot be made."""
+    """An INT8 copy made by ``onnxruntime.quantization``, from the cache if it is there.
+
+    Raises :class:`DeviceError` if it cannot be made.
+    """
     return _quantised(model, "onnxruntime", _onnxruntime)
 
 
@@ -105,7 +109,9 @@ def _batches(model: ModelFile) -> Batches:
     with np.load(model.calibration, allow_pickle=False) as stored:
         inputs = {name: stored[name] for name in stored.files}
     wanted = {name: source.shapes[name] for name in source.inputs}
-    if set(inputs) != set(wanted) or any(inputs[name].shape[1:] != spec.shape[1:] or not len(inputs[name]) for name, spec in wanted.items()):
+    if set(inputs) != set(wanted) or any(
+        inputs[name].shape[1:] != spec.shape[1:] or not len(inputs[name]) for name, spec in wanted.items()
+    ):
         shapes = {name: ("N", *spec.shape[1:]) for name, spec in wanted.items()}
         raise ArgumentError(f"{model.calibration.name} does not hold the network's inputs", f"an .npz of {shapes}")
     number, batch = len(inputs[source.inputs[0]]), wanted[source.inputs[0]].shape[0]

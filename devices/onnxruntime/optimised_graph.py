@@ -29,9 +29,7 @@ _HALF = {"float16": onnx.TensorProto.FLOAT16, "bfloat16": onnx.TensorProto.BFLOA
 _REORDERS = frozenset({"ReorderInput", "ReorderOutput"})
 
 
-def described(
-    source: SourceGraph, operation: Mapping[str, str], graph: onnx.GraphProto, provider: Mapping[str, str]
-) -> dict[str, Kernel]:
+def described(source: SourceGraph, operation: Mapping[str, str], graph: onnx.GraphProto, provider: Mapping[str, str]) -> dict[str, Kernel]:
     """The kernels of one session, given with their operations, by the name that it gives them; ``provider`` says which runs each."""
     producer = {tensor: node.name for node in graph.node for tensor in node.output}
     reader = {tensor: node.name for node in reversed(graph.node) for tensor in node.input}

@@ -33,7 +33,10 @@ def lasting_names(nodes: Sequence[str], source: SourceGraph) -> list[str]:
 
 
 def to_run(compiled: openvino.CompiledModel) -> dict[str, str]:
-    """The compiled network's nodes that will run, with their implementations: what :func:`~layerclock.devices.openvino.counters.ran` tells once they did."""
+    """The compiled network's nodes that will run, with their implementations.
+
+    It is what :func:`~layerclock.devices.openvino.counters.ran` tells once they did.
+    """
     running = {}
     computed: set[str] = set()  # from the network's inputs: what only constants lead to was computed by the compiler
     for node in compiled.get_runtime_model().get_ordered_ops():
@@ -65,7 +68,7 @@ def _information(node: openvino.Node, key: str) -> str:
 
 
 def product_types(compiled: openvino.CompiledModel) -> list[str]:
-    """The element types that the compiled network's convolutions and matrix products run in, as the compiler says: ``f32``, ``bf16``, ``i8``."""
+    """What the compiled network's convolutions and matrix products compute in, as the compiler says: ``f32``, ``bf16``, ``i8``."""
     nodes = compiled.get_runtime_model().get_ordered_ops()
     return [_information(node, "runtimePrecision").lower() for node in nodes if _information(node, "layerType") in _PRODUCTS]
 

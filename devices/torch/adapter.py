@@ -114,7 +114,8 @@ class TorchDevice:
         torch.set_num_threads(self.options.threads)
         dtype, place = _DTYPES[self.options.precision], "cpu" if self.on_host else "cuda"
         source = SourceGraph(model.path)
-        module = build_network(load_space(model.space), model.genome, model.digest).to(place, dtype, memory_format=self._format)
+        module = build_network(load_space(model.space), model.genome, model.digest).to(place, dtype)
+        module = module.to(memory_format=self._format)  # type: ignore[call-overload]  # torch's own stubs leave it out
         given = (torch.as_tensor(value) for value in source.example_inputs().values())
         inputs = tuple(self._formed(tensor.to(place, dtype) if tensor.is_floating_point() else tensor.to(place)) for tensor in given)
         outputs = tuple(value.name for value in onnx.load(str(model.path), load_external_data=False).graph.output)
@@ -129,12 +130,13 @@ def _unable(precision: str, on_host: bool) -> str:
     """Why networks cannot be run in a precision; empty if they can."""
     if precision not in _DTYPES:
         return f"torch's own networks run in {', '.join(_DTYPES)}; quantised ones run on onnxruntime and openvino"
-    supported = {
+    asked: dict[tuple[str, bool], Callable[[], bool]] = {
         ("bfloat16", True): torch.ops.mkldnn._is_mkldnn_bf16_supported,
         ("float16", True): torch.ops.mkldnn._is_mkldnn_fp16_supported,
         ("bfloat16", False): torch.cuda.is_bf16_supported,
-    }.get((precision, on_host))
-    return "" if supported is None or supported() else "the processor has no instructions for it, and float32 would be computed instead"
+    }
+    able = asked.get((precision, on_host), lambda: True)()
+    return "" if able else "the processor has no instructions for it, and float32 would be computed instead"
 
 
 def _processor(on_host: bool) -> str:

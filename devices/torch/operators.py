@@ -66,7 +66,7 @@ class _Timing(TorchDispatchMode):
         self._clock = clock
         self.names: list[str] = []
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002 - torch's signature
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         self._clock.start()
         result = func(*args, **kwargs)
@@ -96,9 +96,11 @@ class _Noting(TorchDispatchMode):
         self.path: list[str] = []
         self.kernels: list[Kernel] = []
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002 - torch's signature
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
+        if func.namespace == "prim":  # a question about a tensor that has no numbers; tensors that have some are not asked
+            return result
         read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
         path = self.path[-1] if self.path else ""
@@ -138,7 +140,9 @@ def operators(module: torch.nn.Module, inputs: Sequence[torch.Tensor], sites: tu
                 module(*fakes)
     except (RuntimeError, NotImplementedError) as error:
         first = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise DeviceError(f"the network cannot be followed without running it: {first[0]}", "its forward() must not depend on values") from error
+        raise DeviceError(
+            f"the network cannot be followed without running it: {first[0]}", "its forward() must not depend on values"
+        ) from error
     return tuple(noting.kernels)
 
 

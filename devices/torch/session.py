@@ -107,9 +107,8 @@ class TorchSession:
             zip(self._loaded.reads, (tuple(tensor.shape) for tensor in self._loaded.inputs), strict=True)
         ):
             raise DeviceError("torch cannot run the network: the inputs have other names or shapes", f"it takes {self._loaded.reads}")
-        given = tuple(
-            torch.as_tensor(inputs[name]).to(own.device, own.dtype) for name, own in zip(self._loaded.reads, self._loaded.inputs, strict=True)
-        )
+        pairs = zip(self._loaded.reads, self._loaded.inputs, strict=True)
+        given = tuple(torch.as_tensor(inputs[name]).to(own.device, own.dtype) for name, own in pairs)
         try:
             made = execution(given)
         except RuntimeError as error:

@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 @click.option("--runs", type=click.IntRange(min=1), help="Undisturbed runs of each network in a round.  [default: 8; models: 10]")
 @click.option("--threads", default=1, show_default=True, help="Threads of the runtime.")
 @click.option("--batch", default=1, show_default=True, help="Batch of the networks.")
-@click.option("--precision", default="float32", show_default=True, help="Element type that the runtime computes in.")
+@click.option("--precision", default="float32", show_default=True, help="What the runtime computes in: fp32, bf16, fp16 or int8.")
+@click.option("--inputs", "inputs", type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="FILE.npz",
+              help="Real inputs by name, for quantising; some spaces have their own.")  # fmt: skip
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="A session option of the runtime; may be repeated.")
 @click.option("--shape", "shapes", multiple=True, type=Shape(), help="Shape of a model's input with free axes; may be repeated.")
 @click.option(
@@ -58,8 +60,8 @@ if TYPE_CHECKING:
 def command(
     models: tuple[Path, ...], device_name: str, space_name: str | None, composites: bool, folder: Path | None, networks: int, holdout: int,
     calibration: int, budget_s: float | None, rounds: int | None, runs: int | None, threads: int, batch: int, precision: str,
-    options: tuple[str, ...], shapes: tuple[tuple[str, tuple[int, ...]], ...], depth: int, limit_s: float, affinity: tuple[int, ...],
-    retry_failed: bool, seed: int, max_noise: float, as_json: bool, quiet: bool,
+    inputs: Path | None, options: tuple[str, ...], shapes: tuple[tuple[str, tuple[int, ...]], ...], depth: int, limit_s: float,
+    affinity: tuple[int, ...], retry_failed: bool, seed: int, max_noise: float, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Measure sub-networks of a space, given ONNX models, or composite networks into a latency table.
 
@@ -89,7 +91,7 @@ def command(
             table = profile(
                 device, space, folder, networks=networks, holdout=holdout, calibration=calibration, rounds=rounds or 8, runs=runs or 8,
                 budget_s=budget_s, seed=seed, plan=_announced(space, networks, holdout, calibration, seed, quiet), limit_s=limit_s,
-                affinity=affinity, retry_failed=retry_failed, progress=tell,
+                affinity=affinity, retry_failed=retry_failed, calibration_inputs=inputs, progress=tell,
             )  # fmt: skip
         elif composites:
             table = _profile_composites(device, folder, budget_s or 900.0, runs or 6, seed, limit_s, affinity, retry_failed, tell)
@@ -98,7 +100,7 @@ def command(
 
             table = profile_files(
                 device, models, folder, shapes=dict(shapes), depth=depth, rounds=rounds or 8, runs=runs or 10, budget_s=budget_s,
-                limit_s=limit_s, affinity=affinity, retry_failed=retry_failed, progress=tell,
+                limit_s=limit_s, affinity=affinity, retry_failed=retry_failed, calibration_inputs=inputs, progress=tell,
             )  # fmt: skip
     path = folder / "table.parquet"
     if as_json:
@@ -132,7 +134,7 @@ def _profile_composites(
 
 # Options that say nothing about given models, or about composites.
 _NOT_FOR_MODELS = ("networks", "holdout", "calibration", "seed")
-_NOT_FOR_COMPOSITES = ("networks", "holdout", "calibration", "rounds", "shapes", "depth")
+_NOT_FOR_COMPOSITES = ("networks", "holdout", "calibration", "rounds", "inputs", "shapes", "depth")
 
 
 def _refuse(names: tuple[str, ...], what: str) -> None:
