@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from layerclock.cli.breakdown import breakdown, breakdown_json
 from layerclock.cli.options import Duration, Processors, Shape
 from layerclock.cli.output import json_option, print_json, print_table, progress_bar, quiet_option
+from layerclock.cli.precision_loss import accuracy_figures, fallback_figures
 from layerclock.errors import ArgumentError, TooNoisyError
 from layerclock.interfaces import DeviceOptions
 from layerclock.plugins import load_space, open_device
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 @click.option("--precision", default="float32", show_default=True, help="What the runtime computes in: fp32, bf16, fp16 or int8.")
 @click.option("--inputs", "inputs", type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="FILE.npz",
               help="Real inputs by name, for quantising; some spaces have their own.")  # fmt: skip
+@click.option("--accuracy", "evaluator", metavar="EVALUATOR",
+              help="Judge four of the networks on the device and in float32, for example by digits-supernet.")  # fmt: skip
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="A session option of the runtime; may be repeated.")
 @click.option("--shape", "shapes", multiple=True, type=Shape(), help="Shape of a model's input with free axes; may be repeated.")
 @click.option(
@@ -60,8 +63,8 @@ if TYPE_CHECKING:
 def command(
     models: tuple[Path, ...], device_name: str, space_name: str | None, composites: bool, folder: Path | None, networks: int, holdout: int,
     calibration: int, budget_s: float | None, rounds: int | None, runs: int | None, threads: int, batch: int, precision: str,
-    inputs: Path | None, options: tuple[str, ...], shapes: tuple[tuple[str, tuple[int, ...]], ...], depth: int, limit_s: float,
-    affinity: tuple[int, ...], retry_failed: bool, seed: int, max_noise: float, as_json: bool, quiet: bool,
+    inputs: Path | None, evaluator: str | None, options: tuple[str, ...], shapes: tuple[tuple[str, tuple[int, ...]], ...], depth: int,
+    limit_s: float, affinity: tuple[int, ...], retry_failed: bool, seed: int, max_noise: float, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Measure sub-networks of a space, given ONNX models, or composite networks into a latency table.
 
@@ -81,6 +84,8 @@ def command(
     if folder is None and not models:
         raise click.UsageError("-o names the folder of the campaign, for example -o runs/x")
     folder = folder or Path("runs") / models[0].stem
+    if evaluator and not space_name:
+        raise click.UsageError("--accuracy judges networks of a --space")
     device = open_device(device_name, DeviceOptions(threads, batch, precision, _pairs(options)))
     with progress_bar(quiet) as report:
         tell = _teller(device_name, report)
@@ -103,12 +108,15 @@ def command(
                 limit_s=limit_s, affinity=affinity, retry_failed=retry_failed, calibration_inputs=inputs, progress=tell,
             )  # fmt: skip
     path = folder / "table.parquet"
+    more: dict[str, float] = dict(fallback_figures(table))
+    if evaluator and space_name:
+        more |= accuracy_figures(device, space, evaluator, table)
     if as_json:
-        print_json(_summary(table, path) | (breakdown_json(table) if models else {}))
+        print_json(_summary(table, path) | more | (breakdown_json(table) if models else {}))
     else:
         if models:
             breakdown(table)
-        _print_summary(table, path)
+        _print_summary(table, path, more)
     if not table.noise_floor <= max_noise:
         raise TooNoisyError(
             f"the noise floor of {table.noise_floor:.1%} is above {max_noise:.1%}; the table is written nevertheless",
@@ -187,7 +195,7 @@ def _summary(table: LatencyTable, path: Path) -> dict[str, object]:
     }
 
 
-def _print_summary(table: LatencyTable, path: Path) -> None:
+def _print_summary(table: LatencyTable, path: Path, more: dict[str, float]) -> None:
     from layerclock.datasets.check import check_table
 
     counts = {level: table.level(level).num_rows for level in ("layer", "kernel", "network")}
@@ -200,6 +208,7 @@ def _print_summary(table: LatencyTable, path: Path) -> None:
         ("layer sum / end to end", f"{table.additivity['median']:.3f}"),
         *(("runs undisturbed", f"{share:.0%}") for name, share in table.interference.items() if name == "undisturbed_share"),
         ("verdict", "; ".join(f"NOT: {finding.rule} ({finding.detail})" for finding in broken if finding.serious) or "to be trusted"),
+        *((name.replace("_", " "), f"{value:g}") for name, value in more.items()),
         ("table", str(path)),
     ]
     print_table(str(table.target), ("", ""), rows)
