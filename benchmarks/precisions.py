@@ -32,7 +32,7 @@ DEVICES = ("onnxruntime:cpu", "openvino:CPU")
 PRECISIONS = ("fp32", "bf16", "int8")
 # Networks, rounds; seconds of training, networks judged; and of the campaign: profiled, calibration, holdout, rounds.
 _USUAL = (20, 40, 90.0, 20, 40, 40, 60, 8)
-_QUICK = (3, 8, 20.0, 3, 12, 10, 8, 2)
+_QUICK = (3, 8, 15.0, 2, 12, 0, 6, 2)
 
 
 def main() -> int:

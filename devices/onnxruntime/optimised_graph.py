@@ -74,7 +74,8 @@ def _lasting_names(executed: list[Executed]) -> list[str]:
     for kernel in executed:
         name = _NUMBER.sub("", kernel.name)
         if not kernel.operators:
-            name = f"{kernel.op}({settled(kernel.feeder, 'feeder')} -> {settled(kernel.reader, 'reader')})"
+            feeder, reader = (_NUMBER.sub("", settled(getattr(kernel, way), way)) for way in ("feeder", "reader"))
+            name = f"{kernel.op}({feeder} -> {reader})"
         used[name] += 1
         names.append(name if used[name] == 1 else f"{name}#{used[name]}")
     return names

@@ -6,7 +6,7 @@ import re
 
 __all__ = ["site_of", "written_path"]
 
-_ROOT = re.compile(r"^L(\['self'\]|__self__)\.?_?")
+_ROOT = re.compile(r"^L\['self'\]")
 _INDEX = re.compile(r"(\._modules)?\[['\"]?([^'\"\]]+)['\"]?\]")
 
 

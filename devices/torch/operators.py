@@ -140,9 +140,7 @@ def operators(module: torch.nn.Module, inputs: Sequence[torch.Tensor], sites: tu
                 module(*fakes)
     except (RuntimeError, NotImplementedError) as error:
         first = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise DeviceError(
-            f"the network cannot be followed without running it: {first[0]}", "its forward() must not depend on values"
-        ) from error
+        raise DeviceError(f"the network cannot be followed without a run: {first[0]}", "forward() must not depend on values") from error
     return tuple(noting.kernels)
 
 
