@@ -111,7 +111,8 @@ def test_a_compiled_network_is_timed_kernel_by_kernel() -> None:
             self.head = nn.Linear(8, 3)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.head(self.stem(x).mean((2, 3)).softmax(1))
+            result: torch.Tensor = self.head(self.stem(x).mean((2, 3)).softmax(1))
+            return result
 
     torch.manual_seed(0)
     module, given = Network().eval(), torch.randn(1, 1, 12, 12)

@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from layerclock.errors import ArgumentError
+from layerclock.errors import ArgumentError, CampaignError
 from layerclock.interfaces import DeviceOptions
 from layerclock.plugins import open_device
 from layerclock.profiler.accuracy_on_device import HasTrainedNetworks, accuracy_on_device
+from layerclock.profiler.campaign import profile
 from layerclock.search.supernet.digits import load_digits_data
 from layerclock.search.supernet.evaluator import SupernetEvaluator
 from layerclock.search.supernet.training import train_supernet
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from layerclock.interfaces import SearchSpace
     from layerclock.search.spaces.mobilenetv3 import MobileNetV3Space
     from layerclock.space import SiteIndex
@@ -47,3 +50,13 @@ def test_int8_costs_little_where_it_was_calibrated_on_real_images(evaluator: Sup
 def test_an_evaluator_without_networks_is_refused() -> None:
     with pytest.raises(ArgumentError, match="no trained networks"):
         accuracy_on_device(open_device("fake:cpu"), cast("HasTrainedNetworks", object()), np.zeros((1, 1)))
+
+
+def test_a_campaign_in_int8_measures_quantised_networks_layer_by_layer(tiny_space: SearchSpace, tmp_path: Path) -> None:
+    device = open_device("onnxruntime:cpu", DeviceOptions(precision="int8"))
+    table = profile(device, tiny_space, tmp_path / "int8", networks=2, rounds=2, runs=2)
+    assert table.target.precision == "int8"
+    assert set(table.level("network")["status"].to_pylist()) <= {"steady", "noisy"}
+    assert any(op.startswith("QLinear") for op in table.level("kernel")["op"].to_pylist())
+    with pytest.raises(CampaignError, match="precision"):
+        profile(open_device("onnxruntime:cpu"), tiny_space, tmp_path / "int8", networks=2, rounds=2, runs=2)
