@@ -19,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from layerclock.devices.torch.module_paths import site_of, written_path
 from layerclock.errors import DeviceError
-from layerclock.network import Kernel
+from layerclock.network import Kernel, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +51,20 @@ class CalledKernel:
     operators: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Traced:
+    """A node that torch.compile traced: where it stands, and the shapes of what it reads (weights among it) and makes."""
+
+    site: str
+    reads: tuple[TensorSpec, ...]
+    makes: tuple[TensorSpec, ...]
+
+
+def _specs(facts: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
+    tensors = [one["example_value"] for one in facts if isinstance(one.get("example_value"), torch.Tensor)]
+    return tuple(TensorSpec(tuple(map(int, tensor.shape)), str(tensor.dtype).removeprefix("torch.")) for tensor in tensors)
+
+
 def called_kernels(program: str) -> list[CalledKernel]:
     """The kernels that inductor's wrapper calls, in order."""
     called: list[CalledKernel] = []
@@ -75,12 +89,13 @@ class CompiledOnHost:
         from torch._inductor.compile_fx import compile_fx
         from torch._inductor.utils import run_and_get_code
 
-        site_of_node: dict[str, str] = {}
+        traced: dict[str, _Traced] = {}
 
         def compile_noting(graph: torch.fx.GraphModule, examples: list[torch.Tensor]) -> Any:
             for node in graph.graph.nodes:
                 stack = list((node.meta.get("nn_module_stack") or {}).values())
-                site_of_node[node.name] = site_of(written_path(stack[-1][0]), loaded.sites) if stack else ""
+                site = site_of(written_path(stack[-1][0]), loaded.sites) if stack else ""
+                traced[node.name] = _Traced(site, _specs([before.meta for before in node.all_input_nodes]), _specs([node.meta]))
             return compile_fx(graph, examples)
 
         self._loaded = loaded
@@ -97,7 +112,7 @@ class CompiledOnHost:
         if len(programs) != 1:
             raise DeviceError(f"torch.compile made {len(programs)} programs of the network, not one", "use torch:cpu")
         self._called = called_kernels(programs[0])
-        self.kernels = _described(self._called, site_of_node, loaded)
+        self.kernels = _described(self._called, traced, loaded)
 
     def __call__(self, inputs: tuple[torch.Tensor, ...]) -> Any:
         """Outputs for inputs."""
@@ -127,9 +142,10 @@ class CompiledOnHost:
         return np.array(times_ns, dtype=np.float64).reshape(-1, len(expected))[_COLD_RUNS:]
 
 
-def _described(called: list[CalledKernel], site_of_node: dict[str, str], loaded: Loaded) -> tuple[Kernel, ...]:
+def _described(called: list[CalledKernel], traced: dict[str, _Traced], loaded: Loaded) -> tuple[Kernel, ...]:
     """Each kernel with its site: that of its first node that has one; what has none belongs to the kernel that runs next."""
-    own = [next(filter(None, (site_of_node.get(node, "") for node in kernel.nodes)), "") for kernel in called]
+    nodes = [[traced[node] for node in kernel.nodes if node in traced] for kernel in called]
+    own = [next((node.site for node in each if node.site), "") for each in nodes]
     following = loaded.sites[-1]
     sites = []
     for site in reversed(own):
@@ -137,7 +153,7 @@ def _described(called: list[CalledKernel], site_of_node: dict[str, str], loaded:
         sites.append(following)
     used: Counter[str] = Counter()
     kernels = []
-    for kernel, site in zip(called, reversed(sites), strict=True):
+    for kernel, site, computed in zip(called, reversed(sites), nodes, strict=True):
         name = f"{site}/{'+'.join(kernel.nodes) or kernel.name}"
         used[name] += 1
         fused = tuple(operator.removeprefix("aten.") for operator in kernel.operators)
@@ -147,6 +163,8 @@ def _described(called: list[CalledKernel], site_of_node: dict[str, str], loaded:
                 op=re.sub(r"_\d+$", "", kernel.name),
                 site=site,
                 fused_ops=fused,
+                inputs=computed[0].reads if computed else (),
+                outputs=computed[-1].makes if computed else (),
                 implementation="inductor" if kernel.name.startswith("cpp_") else kernel.name,
             )
         )

@@ -125,5 +125,7 @@ def test_a_compiled_network_is_timed_kernel_by_kernel() -> None:
     assert (times.samples_ns > 0).all()
     assert {kernel.site for kernel in times.kernels} == {"stem", "head"}
     assert session.kernels() == times.kernels
+    (product,) = (kernel for kernel in times.kernels if "convolution" in kernel.name or "convolution" in kernel.op)
+    assert [spec.shape for spec in product.outputs] == [(1, 8, 10, 10)], "a row of the table is of one shape"
     assert session.run() > 0
     np.testing.assert_allclose(session.infer({"input": given.numpy()})["output"], expected, rtol=1e-4, atol=1e-6)
