@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from layerclock.atomic import make_folder, write_atomically
 from layerclock.devices.cache import cache_folder
 from layerclock.errors import DeviceError, OutputError, SpaceError
-from layerclock.interfaces import ModelFile
+from layerclock.interfaces import HasRealInputs, ModelFile
 from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from layerclock.interfaces import SearchSpace
 
-__all__ = ["Exporter", "calibrate_normalisation", "export_network"]
+__all__ = ["Exporter", "build_network", "calibrate_normalisation", "example_inputs", "export_network", "write_real_inputs"]
 
 # Part of the cache key: raise it when the exported file changes for the same network.
 EXPORT_VERSION = 1
@@ -88,15 +89,24 @@ class Exporter:
         if not path.exists():
             import torch  # here, for it takes seconds: a campaign that goes on finds its networks exported
 
+            module = build_network(self.space, canonical, digest)
             with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing was exported
-                torch.manual_seed(int(digest[:8], 16))
-                module = self.space.build(canonical)
-                calibrate_normalisation(module, [_examples(self.space, 8)])
-                export_network(module, path, _examples(self.space, self.batch), sites, self.dynamo)
-        return ModelFile(path, digest, sites)
+                export_network(module, path, example_inputs(self.space, self.batch), sites, self.dynamo)
+        return ModelFile(path, digest, sites, self.space.name, tuple(canonical.tolist()))
 
 
-def _examples(space: SearchSpace, batch: int) -> tuple[torch.Tensor, ...]:
+def build_network(space: SearchSpace, genome: npt.ArrayLike, digest: str) -> torch.nn.Module:
+    """The network of a canonical genome with random but calibrated weights, the same for the same ``digest``, ready for inference."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):  # as in exporting
+        torch.manual_seed(int(digest[:8], 16))
+        module = space.build(genome)
+        calibrate_normalisation(module, [example_inputs(space, 8)])
+    return module.eval()
+
+
+def example_inputs(space: SearchSpace, batch: int) -> tuple[torch.Tensor, ...]:
     """Inputs of the space's networks: normal numbers, or zeros and ones where they are positions in a vocabulary."""
     import torch
 
@@ -107,13 +117,36 @@ def _examples(space: SearchSpace, batch: int) -> tuple[torch.Tensor, ...]:
     )
 
 
+def write_real_inputs(space: SearchSpace, count: int = 64) -> Path | None:
+    """An ``.npz`` in the cache with real inputs of the space's networks, by name; None where the space has none."""
+    if not isinstance(space, HasRealInputs):
+        return None
+    arrays = space.real_inputs(count)
+    content = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:24]
+    path = cache_folder() / "inputs" / f"{content}.npz"
+    if not path.exists():
+        make_folder(path.parent)
+        named = dict(zip(_input_names(len(arrays)), arrays, strict=True))
+
+        def write(draft: Path) -> None:
+            with draft.open("wb") as file:  # numpy would add an ending of its own
+                np.savez(file, **named)  # type: ignore[arg-type]  # takes them for its own options
+
+        write_atomically(path, write)
+    return path
+
+
+def _input_names(number: int) -> list[str]:
+    return ["input"] if number == 1 else [f"input{position}" for position in range(number)]
+
+
 def export_network(
     module: torch.nn.Module, path: Path, examples: tuple[torch.Tensor, ...], sites: tuple[str, ...], dynamo: bool = False
 ) -> None:
     """Write ``module`` as ONNX with operators named after ``sites``; the file appears whole or not at all."""
     import torch
 
-    names = ["input"] if len(examples) == 1 else [f"input{number}" for number in range(len(examples))]
+    names = _input_names(len(examples))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:

@@ -25,6 +25,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from layerclock.atomic import make_folder, write_atomically
 from layerclock.devices.attribution import ANCHORS, SourceGraph
 from layerclock.devices.cache import cache_folder
+from layerclock.devices.quantisation import is_quantised
 from layerclock.errors import ArgumentError, DeviceError
 from layerclock.interfaces import ModelFile
 from layerclock.network import Layer, PlacedLayer
@@ -80,7 +81,10 @@ def prepare_model(path: Path, batch: int = 1, shapes: Mapping[str, tuple[int, ..
             _fill_in_shapes(model, prepared, missing)
             _save(model, prepared)
     source = SourceGraph(prepared)
-    return PreparedModel(ModelFile(prepared, digest, tuple(sites)), tuple(_layers(source, sites, f"{path.stem}@{digest[:8]}")))
+    precision = "int8" if is_quantised(model.graph) else "float32"
+    return PreparedModel(
+        ModelFile(prepared, digest, tuple(sites), precision=precision), tuple(_layers(source, sites, f"{path.stem}@{digest[:8]}"))
+    )
 
 
 def _weights_beside(path: Path) -> list[Path]:

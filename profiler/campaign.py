@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from layerclock.errors import ArgumentError
+from layerclock.interfaces import PreparesModels
 from layerclock.profiler.plan import Plan, make_plan
 from layerclock.profiler.pools import open_pool
 from layerclock.profiler.sitting import Limits, Sitting
@@ -46,6 +48,7 @@ def profile(
     affinity: tuple[int, ...] = (),
     retry_failed: bool = False,
     export: Callable[[npt.ArrayLike], ModelFile] | None = None,
+    calibration_inputs: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> LatencyTable:
     """Measure sub-networks of ``space`` on ``device`` and return the latency table, also written to ``folder``.
@@ -61,7 +64,9 @@ def profile(
 
     Each network lives in a process of its own. One that crashes or does not answer within ``limit_s`` seconds is recorded
     as failed, with the reason, and only tried again with ``retry_failed``. ``affinity`` binds those processes to
-    processors. ``export`` makes the model of a genome where the space's ``build`` is not to be used. If ``folder`` already
+    processors. ``export`` makes the model of a genome where the space's ``build`` is not to be used. ``calibration_inputs`` is an
+    ``.npz`` of real inputs by name, [n, ...] each, that a device which quantises networks looks at; without it the space's own
+    (:class:`~layerclock.interfaces.HasRealInputs`), else pseudo-random ones, which do for times, not for accuracy. If ``folder`` already
     holds this campaign, it goes on where it stopped; an interrupted campaign leaves all that was measured.
 
     Raises :class:`ArgumentError`, :class:`~layerclock.errors.CampaignError` (another campaign in the folder, or nothing
@@ -101,9 +106,13 @@ def profile(
             )
         )
         if export is None:
-            from layerclock.devices.export import Exporter
+            from layerclock.devices.export import Exporter, write_real_inputs
 
+            if calibration_inputs is None and device.target.precision == "int8":
+                calibration_inputs = write_real_inputs(space)
             export = Exporter(space, batch=device.options.batch)
+        if isinstance(device, PreparesModels):
+            export = _prepared(export, device, calibration_inputs)
         if retry_failed:
             store.forget_failures()
         limits = Limits(rounds=rounds, budget_s=budget_s, begin=begin)
@@ -113,3 +122,15 @@ def profile(
         table = summarise(store, index, conditions)
         table.write(store.table_path)
         return table
+
+
+def _prepared(
+    export: Callable[[npt.ArrayLike], ModelFile], device: PreparesModels, inputs: Path | None
+) -> Callable[[npt.ArrayLike], ModelFile]:
+    """Exports as the device will load them: made here, so that the process that is measured need not."""
+
+    def export_and_prepare(genome: npt.ArrayLike) -> ModelFile:
+        model = export(genome)
+        return device.prepare(replace(model, calibration=inputs) if inputs else model)
+
+    return export_and_prepare

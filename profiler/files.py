@@ -76,6 +76,7 @@ def profile_files(
     limit_s: float = 60.0,
     affinity: tuple[int, ...] = (),
     retry_failed: bool = False,
+    calibration_inputs: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> LatencyTable:
     """Time any ONNX networks kernel by kernel and layer by layer; returns the table, also written to ``folder``.
@@ -93,7 +94,8 @@ def profile_files(
     plan = Plan(np.arange(len(models))[:, None], np.zeros((0, 1), dtype=np.int64))
     table = profile(
         device, space, folder, networks=len(models), rounds=rounds, runs=runs, budget_s=budget_s, plan=plan, limit_s=limit_s,
-        affinity=affinity, retry_failed=retry_failed, export=space.export, progress=progress,
+        affinity=affinity, retry_failed=retry_failed, export=space.export,
+        calibration_inputs=calibration_inputs, progress=progress,
     )  # fmt: skip
     table = replace(table, ceilings=measure_ceilings(device, Path(folder), limit_s, affinity))
     table.write(Path(folder) / "table.parquet")

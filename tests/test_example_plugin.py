@@ -57,6 +57,10 @@ def test_its_devices_are_listed_with_what_is_missing(run: Callable[..., Any]) ->
     assert listed["fake:cpu"]["available"]
 
 
+def test_an_adapter_takes_less_than_a_hundred_lines() -> None:
+    assert len((SOURCE / "src" / "layerclock_example" / "device.py").read_text().splitlines()) < 100
+
+
 def test_its_device_keeps_every_rule(run: Callable[..., Any]) -> None:
     findings = run(PROGRAM, "devices", "--check", "example:board", "--json")
     assert len(findings) >= 12

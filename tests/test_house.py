@@ -33,22 +33,27 @@ MAY_IMPORT = {
 }
 # The files of devices/ that stand beside the adapters, and that adapters may import. What stands in a folder of its own is one adapter.
 SHARED_BY_DEVICES = {
-    f"layerclock.devices.{name}" for name in ("attribution", "cache", "counts", "export", "folding", "machine", "running_means")
+    f"layerclock.devices.{name}"
+    for name in ("attribution", "cache", "counts", "export", "folding", "half_precision", "machine", "quantisation", "running_means")
 }
 
 # Where a heavy or optional package may be imported; files or folders. Under TYPE_CHECKING it may be anywhere.
 HOMES = {
     "torch": (
         "devices/export.py",
+        "devices/torch/",
         "predictors/neural/",
         "predictors/proxies/",
         "search/coexplore/controller.py",
         "search/networks/",
+        "search/spaces/mobilenetv3.py",
         "search/supernet/",
     ),
-    "openvino": ("devices/openvino.py",),
+    "nncf": ("devices/quantisation.py",),
+    "ml_dtypes": ("devices/half_precision.py",),
+    "openvino": ("devices/openvino/",),
     "zigzag": ("devices/accelerators/zigzag_model.py",),
-    "onnxruntime": ("devices/onnx_file.py", "devices/onnxruntime.py", "predictors/portable.py"),
+    "onnxruntime": ("devices/onnx_file.py", "devices/onnxruntime/", "devices/quantisation.py", "predictors/portable.py"),
     "onnx": (
         "devices/",
         "predictors/encoding.py",
@@ -108,7 +113,9 @@ HEAVY = (
     "PIL",
     "dask",
     "distributed",
+    "ml_dtypes",
     "moocore",
+    "nncf",
     "torch",
     "openvino",
     "pandas",
@@ -195,7 +202,8 @@ def test_imports_go_one_way_down(file: str) -> None:
             continue
         assert _room_of_module(imported.path) in MAY_IMPORT[_room(file)], f"{file} imports {imported.path}"
         if _room(file) == _room_of_module(imported.path) == "devices":
-            allowed = SHARED_BY_DEVICES | ({"layerclock.devices.accelerators"} if file.startswith("devices/accelerators/") else set())
+            own_folder = _module(file).rpartition(".")[0]
+            allowed = SHARED_BY_DEVICES | ({own_folder} if own_folder != "layerclock.devices" else set())
             assert any(imported.path.startswith(f"{shared}.") for shared in allowed), f"{file} imports {imported.path}"
 
 

@@ -7,7 +7,7 @@ expansion (3, 4, 6). Stem, first block and head are fixed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from layerclock.search.spaces.inverted_bottleneck import BlockSpec, ConvSpec, StageSpec, classifier_layer
 from layerclock.search.spaces.naming import named
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from layerclock.search.supernet.elastic import ElasticMobileNetV3
 
-__all__ = ["MobileNetV3Space", "digits_mobilenetv3", "ofa_mobilenetv3"]
+__all__ = ["DigitsSpace", "MobileNetV3Space", "digits_mobilenetv3", "ofa_mobilenetv3"]
 
 
 @dataclass(frozen=True)
@@ -87,16 +87,30 @@ class MobileNetV3Space(StagedSpace):
         return ElasticMobileNetV3(self)
 
 
+@dataclass(frozen=True)
+class DigitsSpace(MobileNetV3Space):
+    """The space whose networks read scikit-learn's digits."""
+
+    def real_inputs(self, count: int) -> tuple[npt.NDArray[Any], ...]:
+        """Training digits as a training batch sees them, float32[n, channels, side, side]. Needs torch and scikit-learn."""
+        import torch
+
+        from layerclock.search.supernet.digits import load_digits_data
+
+        digits = load_digits_data(self.resolution).distorted(slice(0, count), torch.Generator().manual_seed(0))
+        return (digits.expand(-1, self.in_channels, -1, -1).numpy().copy(),)
+
+
 def ofa_mobilenetv3(width: float = 1.0, resolution: int = 224, in_channels: int = 3, classes: int = 1000) -> MobileNetV3Space:
     """Once-for-all's MobileNetV3 space (``ofa-mobilenetv3``)."""
     usual = {"width": (width, 1.0), "resolution": (resolution, 224), "in_channels": (in_channels, 3), "classes": (classes, 1000)}
     return MobileNetV3Space(named("ofa-mobilenetv3", usual), width, resolution, in_channels, classes)
 
 
-def digits_mobilenetv3(width: float = 0.5, resolution: int = 64, in_channels: int = 1, classes: int = 10) -> MobileNetV3Space:
+def digits_mobilenetv3(width: float = 0.5, resolution: int = 64, in_channels: int = 1, classes: int = 10) -> DigitsSpace:
     """The same space, small enough to train on scikit-learn's digits in about a minute (``digits-mobilenetv3``)."""
     usual = {"width": (width, 0.5), "resolution": (resolution, 64), "in_channels": (in_channels, 1), "classes": (classes, 10)}
-    return MobileNetV3Space(
+    return DigitsSpace(
         named("digits-mobilenetv3", usual),
         width,
         resolution,

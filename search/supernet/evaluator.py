@@ -85,6 +85,20 @@ class SupernetEvaluator:
         """
         return self._once(genomes)
 
+    def network(self, genome: npt.ArrayLike) -> nn.Module:
+        """The network of one genome as it is judged: with its inherited weights, and its normalisation calibrated on training images."""
+        network = self.supernet.extract(genome)
+        recalibrate(network, self._calibration)
+        return network.eval()
+
+    def judged_images(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The images that networks are judged on, float32[N, channels, side, side], and their labels, int64[N]."""
+        return self._judged.batch(slice(None)), self._judged.labels
+
+    def calibration_images(self) -> torch.Tensor:
+        """Training images, float32[n, channels, side, side]: what quantising a network may look at."""
+        return torch.cat(self._calibration).contiguous()
+
     def accuracy(self, network: nn.Module) -> float:
         """Accuracy in percent of any network on the same images, after calibrating its normalisation on training images."""
         recalibrate(network, self._calibration)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from layerclock.predictors.kernelwise import fit_kernelwise
     from layerclock.predictors.portable import OnnxPredictor, load
     from layerclock.predictors.portable_kernels import KernelPredictor, load_kernelwise
+    from layerclock.profiler.accuracy_on_device import accuracy_on_device
     from layerclock.profiler.campaign import profile
     from layerclock.search.loop import pareto_search
     from layerclock.search.objective import Objective, accuracy_objective, latency_objective
@@ -37,6 +38,7 @@ _HOMES = {
     "Site": "space",
     "SiteIndex": "space",
     "accuracy_objective": "search.objective",
+    "accuracy_on_device": "profiler.accuracy_on_device",
     "evaluate": "predictors.evaluate",
     "find_devices": "plugins",
     "fit": "predictors.fitting",
@@ -64,6 +66,7 @@ __all__ = [
     "SiteIndex",
     "__version__",
     "accuracy_objective",
+    "accuracy_on_device",
     "evaluate",
     "find_devices",
     "fit",

@@ -32,28 +32,43 @@ __all__ = [
     "DeviceEntry",
     "DeviceOptions",
     "HasLiveOperations",
+    "HasRealInputs",
     "KernelTimes",
     "ModelFile",
     "Predictions",
     "Predictor",
+    "PreparesModels",
     "SearchSpace",
     "Session",
     "unmarked",
 ]
 
 
+_SHORT_PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A network as an ONNX file whose node and tensor names begin with ``<site>/``, and whose shapes are fixed."""
+    """A network as an ONNX file whose node and tensor names begin with ``<site>/``, and whose shapes are fixed.
+
+    ``space`` and ``genome`` say what was built, where a space built it: runtimes that take no ONNX build it again. ``precision`` is
+    what the file computes in; ``calibration`` an ``.npz`` of real inputs, by name, that quantising it may look at.
+    """
 
     path: Path
     digest: str
     sites: tuple[str, ...]
+    space: str = ""
+    genome: tuple[int, ...] = ()
+    precision: str = "float32"
+    calibration: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceOptions:
     """Settings that become part of the target. ``extra`` is passed to the runtime as its own session options.
+
+    ``precision`` may be written short: ``fp32``, ``bf16``, ``fp16``.
 
     Raises :class:`~layerclock.errors.ArgumentError` if threads or batch are below one.
     """
@@ -66,6 +81,7 @@ class DeviceOptions:
     def __post_init__(self) -> None:
         if self.threads < 1 or self.batch < 1:
             raise ArgumentError(f"threads={self.threads}, batch={self.batch} cannot be run", "threads >= 1, batch >= 1")
+        object.__setattr__(self, "precision", _SHORT_PRECISIONS.get(self.precision, self.precision))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +173,24 @@ class DeviceAdapter(Protocol):
 
     def open(self, name: str, options: DeviceOptions) -> Device:
         """The device that :meth:`discover` lists as ``name``, with these options."""
+        ...
+
+
+@runtime_checkable
+class PreparesModels(Protocol):
+    """What a :class:`Device` may offer beside, where it runs another form of a network: a quantised copy, for one."""
+
+    def prepare(self, model: ModelFile) -> ModelFile:
+        """The file that :meth:`Device.load` will load; campaigns ask for it before the process that loads it is watched and timed."""
+        ...
+
+
+@runtime_checkable
+class HasRealInputs(Protocol):
+    """What a :class:`SearchSpace` may offer beside: examples of what its networks read in earnest, for quantising them."""
+
+    def real_inputs(self, count: int) -> tuple[npt.NDArray[Any], ...]:
+        """At most ``count`` examples of each of ``inputs``, in their order, each of shape [n, ...]."""
         ...
 
 

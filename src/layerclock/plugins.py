@@ -33,6 +33,7 @@ _EXTRAS = {
     "distributed": "fleet",
     "matplotlib": "search",
     "moocore": "search",
+    "nncf": "quantize",
     "PIL": "supernet",
     "onnx": "export",
     "onnxscript": "export",

@@ -94,7 +94,7 @@ def test_options_that_nothing_can_run_are_refused(options: dict[str, int]) -> No
 
 
 def test_a_missing_extra_is_named_and_hides_no_other_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "layerclock.devices.openvino", raising=False)
+    monkeypatch.delitem(sys.modules, "layerclock.devices.openvino.adapter", raising=False)
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtraError, match=r"device 'openvino' needs the package 'openvino'.*layerclock\[openvino\]"):
         open_device("openvino:CPU")

@@ -18,11 +18,12 @@ from layerclock.interfaces import DeviceOptions, ModelFile
 from layerclock.plugins import open_device
 
 if TYPE_CHECKING:
-    from layerclock.devices.openvino import OpenVinoDevice, OpenVinoSession
+    from layerclock.devices.openvino.adapter import OpenVinoDevice
+    from layerclock.devices.openvino.session import OpenVinoSession
     from layerclock.interfaces import Session
 
-DEVICES = ("fake:cpu", "onnxruntime:cpu", "openvino:CPU")
-RUNTIMES = DEVICES[1:]
+DEVICES = ("fake:cpu", "onnxruntime:cpu", "openvino:CPU", "torch:cpu")
+RUNTIMES = DEVICES[1:3]
 
 
 @pytest.mark.parametrize("name", DEVICES)
@@ -38,17 +39,20 @@ def test_every_option_is_part_of_the_target(name: str) -> None:
     assert (plain.threads, two_threads.threads) == (1, 2)
     assert "threads" in plain.differences(two_threads)
     assert set(plain.differences(open_device(name, DeviceOptions(batch=4)).target)) == {"batch"}
-    option = {"fake:cpu": "slowdown", "onnxruntime:cpu": "session.intra_op.allow_spinning", "openvino:CPU": "CPU_DENORMALS_OPTIMIZATION"}[
-        name
-    ]
-    with_option = open_device(name, DeviceOptions(extra={option: "0"})).target
-    assert plain.differences(with_option) == {f"options.{option}": (dict(plain.options).get(option), "0")}
+    option, value = {
+        "fake:cpu": ("slowdown", "0"),
+        "onnxruntime:cpu": ("session.intra_op.allow_spinning", "0"),
+        "openvino:CPU": ("CPU_DENORMALS_OPTIMIZATION", "0"),
+        "torch:cpu": ("memory_format", "channels_last"),
+    }[name]
+    with_option = open_device(name, DeviceOptions(extra={option: value})).target
+    assert plain.differences(with_option) == {f"options.{option}": (dict(plain.options).get(option), value)}
 
 
-@pytest.mark.parametrize("name", DEVICES)
-def test_a_precision_that_the_adapter_cannot_run_is_refused(name: str) -> None:
-    with pytest.raises(DeviceUnavailableError, match="float32 only, not int8"):
-        open_device(name, DeviceOptions(precision="int8"))
+@pytest.mark.parametrize(("name", "precision"), [("fake:cpu", "int8"), ("torch:cpu", "int8"), *((name, "int3") for name in RUNTIMES)])
+def test_a_precision_that_the_adapter_cannot_run_is_refused(name: str, precision: str) -> None:
+    with pytest.raises(DeviceUnavailableError, match=precision):
+        open_device(name, DeviceOptions(precision=precision))
 
 
 def test_option_values_that_the_runtime_refuses_are_device_errors(tiny_model: ModelFile) -> None:

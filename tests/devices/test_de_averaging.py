@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from layerclock.devices.openvino import _CUT_OFF_US
+from layerclock.devices.openvino.counters import CUT_OFF_US
 from layerclock.devices.running_means import taut
 
 FloatArray = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
@@ -19,7 +19,7 @@ def _lowest_totals(runs_us: FloatArray) -> FloatArray:
 
 def _recovered(runs_us: FloatArray) -> FloatArray:
     """All runs but the first, which is cold."""
-    return np.diff(taut(_lowest_totals(runs_us)), axis=0) + _CUT_OFF_US
+    return np.diff(taut(_lowest_totals(runs_us)), axis=0) + CUT_OFF_US
 
 
 def test_the_totals_stay_where_the_counters_say_they_are() -> None:

@@ -12,6 +12,7 @@ from layerclock.cli.breakdown import breakdown, breakdown_json
 from layerclock.cli.fleet_options import fleet_choice, fleet_options
 from layerclock.cli.options import Duration, Processors, Shape
 from layerclock.cli.output import json_option, print_json, print_table, progress_bar, quiet_option
+from layerclock.cli.precision_loss import accuracy_figures, fallback_figures
 from layerclock.cli.profile_fleet import profile_on_fleet, progress_teller
 from layerclock.errors import ArgumentError, TooNoisyError
 from layerclock.interfaces import DeviceOptions
@@ -44,7 +45,11 @@ if TYPE_CHECKING:
 @click.option("--runs", type=click.IntRange(min=1), help="Undisturbed runs of each network in a round.  [default: 8; models: 10]")
 @click.option("--threads", default=1, show_default=True, help="Threads of the runtime.")
 @click.option("--batch", default=1, show_default=True, help="Batch of the networks.")
-@click.option("--precision", default="float32", show_default=True, help="Element type that the runtime computes in.")
+@click.option("--precision", default="float32", show_default=True, help="What the runtime computes in: fp32, bf16, fp16 or int8.")
+@click.option("--inputs", "inputs", type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="FILE.npz",
+              help="Real inputs by name, for quantising; some spaces have their own.")  # fmt: skip
+@click.option("--accuracy", "evaluator", metavar="EVALUATOR",
+              help="Judge four of the networks on the device and in float32, for example by digits-supernet.")  # fmt: skip
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="A session option of the runtime; may be repeated.")
 @click.option("--shape", "shapes", multiple=True, type=Shape(), help="Shape of a model's input with free axes; may be repeated.")
 @click.option(
@@ -63,8 +68,9 @@ if TYPE_CHECKING:
 def command(
     models: tuple[Path, ...], device_names: tuple[str, ...], space_name: str | None, composites: bool, folder: Path | None,
     networks: int, holdout: int, calibration: int, budget_s: float | None, rounds: int | None, runs: int | None, threads: int,
-    batch: int, precision: str, options: tuple[str, ...], shapes: tuple[tuple[str, tuple[int, ...]], ...], depth: int, limit_s: float,
-    affinity: tuple[int, ...], retry_failed: bool, seed: int, max_noise: float, boards: tuple[str, ...], as_json: bool, quiet: bool,
+    batch: int, precision: str, inputs: Path | None, evaluator: str | None, options: tuple[str, ...],
+    shapes: tuple[tuple[str, tuple[int, ...]], ...], depth: int, limit_s: float, affinity: tuple[int, ...], retry_failed: bool, seed: int,
+    max_noise: float, boards: tuple[str, ...], as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Measure sub-networks of a space, given ONNX models, or composite networks into a latency table.
 
@@ -86,6 +92,8 @@ def command(
     if folder is None and not models:
         raise click.UsageError("-o names the folder of the campaign, for example -o runs/x")
     folder = folder or Path("runs") / models[0].stem
+    if evaluator and not space_name:
+        raise click.UsageError("--accuracy judges networks of a --space")
     options_of_device = DeviceOptions(threads, batch, precision, _pairs(options))
     space = load_space(space_name) if space_name else None
     plan = _announced(space, networks, holdout, calibration, seed, quiet) if space else None
@@ -97,7 +105,7 @@ def command(
             return profile(
                 device, space, own, networks=networks, holdout=holdout, calibration=calibration, rounds=rounds or 8, runs=runs or 8,
                 budget_s=budget_s, seed=seed, plan=plan, limit_s=limit_s, affinity=affinity, retry_failed=retry_failed, export=export,
-                progress=tell,
+                calibration_inputs=inputs, progress=tell,
             )  # fmt: skip
         if composites:
             return _profile_composites(device, own, budget_s or 900.0, runs or 6, seed, limit_s, affinity, retry_failed, tell)
@@ -105,10 +113,13 @@ def command(
 
         return profile_files(
             device, models, own, shapes=dict(shapes), depth=depth, rounds=rounds or 8, runs=runs or 10, budget_s=budget_s,
-            limit_s=limit_s, affinity=affinity, retry_failed=retry_failed, progress=tell,
+            limit_s=limit_s, affinity=affinity, retry_failed=retry_failed, calibration_inputs=inputs, progress=tell,
         )  # fmt: skip
 
+    more: dict[str, float] = {}
     if fleet := fleet_choice():
+        if evaluator or inputs:
+            raise click.UsageError("--accuracy and --inputs are for devices of this machine")
         tables = profile_on_fleet(fleet, device_names, options_of_device, boards, folder, space, measured, quiet)
     elif len(device_names) > 1 or boards:
         raise click.UsageError("several --device, and --board, are for a --fleet; here measure one device after the other")
@@ -116,15 +127,18 @@ def command(
         device = open_device(device_names[0], options_of_device)
         with progress_bar(quiet) as report:
             tables = {folder: measured(device, folder, progress_teller(device_names[0], report), None)}
+        more |= fallback_figures(tables[folder])
+        if evaluator and space:
+            more |= accuracy_figures(device, space, evaluator, tables[folder])
     paths = {own / "table.parquet": table for own, table in tables.items()}
     if as_json:
-        summaries = [_summary(table, path) | (breakdown_json(table) if models else {}) for path, table in paths.items()]
+        summaries = [_summary(table, path) | more | (breakdown_json(table) if models else {}) for path, table in paths.items()]
         print_json(summaries[0] if len(device_names) == 1 else summaries)
     else:
         for path, table in paths.items():
             if models:
                 breakdown(table)
-            _print_summary(table, path)
+            _print_summary(table, path, more)
     for path, table in paths.items():
         if not table.noise_floor <= max_noise:
             raise TooNoisyError(
@@ -152,7 +166,7 @@ def _profile_composites(
 
 # Options that say nothing about given models, or about composites.
 _NOT_FOR_MODELS = ("networks", "holdout", "calibration", "seed")
-_NOT_FOR_COMPOSITES = ("networks", "holdout", "calibration", "rounds", "shapes", "depth")
+_NOT_FOR_COMPOSITES = ("networks", "holdout", "calibration", "rounds", "inputs", "shapes", "depth")
 
 
 def _refuse(names: tuple[str, ...], what: str) -> None:
@@ -196,7 +210,7 @@ def _summary(table: LatencyTable, path: Path) -> dict[str, object]:
     }
 
 
-def _print_summary(table: LatencyTable, path: Path) -> None:
+def _print_summary(table: LatencyTable, path: Path, more: dict[str, float]) -> None:
     from layerclock.datasets.check import check_table
 
     counts = {level: table.level(level).num_rows for level in ("layer", "kernel", "network")}
@@ -209,6 +223,7 @@ def _print_summary(table: LatencyTable, path: Path) -> None:
         ("layer sum / end to end", f"{table.additivity['median']:.3f}"),
         *(("runs undisturbed", f"{share:.0%}") for name, share in table.interference.items() if name == "undisturbed_share"),
         ("verdict", "; ".join(f"NOT: {finding.rule} ({finding.detail})" for finding in broken if finding.serious) or "to be trusted"),
+        *((name.replace("_", " "), f"{value:g}") for name, value in more.items()),
         ("table", str(path)),
     ]
     print_table(str(table.target), ("", ""), rows)

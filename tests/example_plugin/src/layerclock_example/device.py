@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["ExampleAdapter", "ExampleDevice", "ExampleSession"]
-
-_LAUNCH_NS = 2000.0
-_NS_PER_ELEMENT = 3.0
+_LAUNCH_NS, _NS_PER_ELEMENT = 2000.0, 3.0
 
 
 class ExampleAdapter:
@@ -30,15 +27,15 @@ class ExampleAdapter:
 
     def discover(self) -> list[DeviceEntry]:
         """Both boards; the absent one with reason and remedy."""
-        return [
-            DeviceEntry("example:board", "an imaginary board", True),
-            DeviceEntry("example:big-board", "", False, "it is not plugged in", "plug it in"),
-        ]
+        absent = DeviceEntry("example:big-board", "", False, "it is not plugged in", "plug it in")
+        return [DeviceEntry("example:board", "an imaginary board", True), absent]
 
     def open(self, name: str, options: DeviceOptions) -> ExampleDevice:
         """The board with its settings; raises :class:`DeviceUnavailableError` for the absent one."""
         if name != "example:board":
             raise DeviceUnavailableError(f"{name} is not plugged in", "plug it in")
+        if options.precision != "float32":
+            raise DeviceUnavailableError(f"{name} does not run {options.precision}", "use --precision float32")
         return ExampleDevice(name, options)
 
 
@@ -48,16 +45,8 @@ class ExampleDevice:
     def __init__(self, name: str, options: DeviceOptions) -> None:
         self.options = options
         self.on_host = False
-        self.target = Target(
-            device=name,
-            runtime="example",
-            runtime_version="0.1.0",
-            precision=options.precision,
-            threads=options.threads,
-            batch=options.batch,
-            options=tuple(sorted(options.extra.items())),
-            fingerprint=(("board", "imaginary"),),
-        )
+        settings, identity = tuple(sorted(options.extra.items())), (("board", "imaginary"),)
+        self.target = Target(name, "example", "0.1.0", options.precision, options.threads, options.batch, settings, identity)
 
     def load(self, model: ModelFile) -> ExampleSession:
         """The network, ready to run."""
@@ -70,10 +59,8 @@ class ExampleSession:
     def __init__(self, model: ModelFile) -> None:
         self._model = onnx.shape_inference.infer_shapes(onnx.load(str(model.path)))
         graph = self._model.graph
-        shapes = {
-            value.name: tuple(dimension.dim_value for dimension in value.type.tensor_type.shape.dim)
-            for value in (*graph.value_info, *graph.output)
-        }
+        tensors = {value.name: value.type.tensor_type.shape.dim for value in (*graph.value_info, *graph.output)}
+        shapes = {name: tuple(axis.dim_value for axis in axes) for name, axes in tensors.items()}
         self._kernels = tuple(
             Kernel(node.name, node.op_type, node.name.split("/")[0], (node.op_type,), outputs=(TensorSpec(shapes[node.output[0]]),))
             for node in graph.node
@@ -91,12 +78,10 @@ class ExampleSession:
         self._alive()
         for _ in range(runs + 1):  # around every run, so that the profiler sees what disturbs it
             mark()
-        jitter = 1 + 0.005 * self._random.random((runs, len(self._cost_ns)))
-        return KernelTimes(self._kernels, self._cost_ns * jitter)
+        return KernelTimes(self._kernels, self._cost_ns * (1 + 0.005 * self._random.random((runs, len(self._cost_ns)))))
 
     def kernels(self) -> tuple[Kernel, ...]:
         """What the board will execute, without a run."""
-        self._alive()
         return self._kernels
 
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:

@@ -1,0 +1,1 @@
+"""OpenVINO: every device that it lists, with kernel times from its performance counters. Needs openvino and onnx."""
