@@ -168,9 +168,9 @@ class LatencyTable:
         """Mean relative noise of the end-to-end times, NaN after a single round: no predictor can show a smaller mean error."""
         return _mean_known(np.concatenate([self.networks(role).noise_floor for role in ROLES]))
 
-    def write(self, path: Path | str) -> None:
-        """Write one Parquet file, whole or not at all. Raises :class:`~layerclock.errors.OutputError`."""
-        footer = {
+    def footer(self) -> dict[str, Any]:
+        """What stands in a file's footer, as JSON takes it: targets, space, provenance, content hash, and what was seen."""
+        return {
             "schema_version": SCHEMA_VERSION,
             "space": self.space,
             "space_digest": self.space_digest,
@@ -182,6 +182,10 @@ class LatencyTable:
             "ceilings": dict(self.ceilings),
             "content_hash": self.content_hash,
         }
+
+    def write(self, path: Path | str) -> None:
+        """Write one Parquet file, whole or not at all. Raises :class:`~layerclock.errors.OutputError`."""
+        footer = self.footer()
         rows = self.rows.replace_schema_metadata({FOOTER_KEY: json.dumps(footer)})
         write_atomically(Path(path), lambda draft: pq.write_table(rows, draft, compression="zstd", write_page_checksum=True))
 
@@ -229,9 +233,9 @@ def read_table(path: Path | str) -> LatencyTable:
 def _in_schema(rows: pa.Table) -> pa.Table:
     """The columns of the schema, whose types may be as another writer had them, if numbers are numbers and texts texts."""
     rows = rows.select(SCHEMA.names)
-    for written, field in zip(rows.schema, SCHEMA, strict=True):
-        if pa.types.is_string(field.type) and (pa.types.is_integer(written.type) or pa.types.is_floating(written.type)):
-            raise TypeError(f"the column {field.name!r} holds no texts")
+    for written, own in zip(rows.schema, SCHEMA, strict=True):
+        if pa.types.is_string(own.type) and (pa.types.is_integer(written.type) or pa.types.is_floating(written.type)):
+            raise TypeError(f"the column {own.name!r} holds no texts")
     return rows.cast(SCHEMA)
 
 

@@ -11,7 +11,8 @@ GOLDEN = Path(__file__).parent / "golden"
 ORIGINALS = {"table": "table-schema-1.parquet", "predictor": "predictor-format-1.onnx", "kernelwise": "kernelwise-format-1.onnx"}
 # What any reader must refuse, however it was drawn.
 NEVER_HARMLESS = (
-    "pickle", "zip bomb", "torch file", "noise", "NaN", "infinite", "negative times", "many equal rows", "a long text many times", "another hash",
+    "pickle", "zip bomb", "torch file", "noise", "NaN", "infinite", "negative times", "many equal rows",
+    "a long text many times", "another hash",
     "external data, absolute", "external data, up", "external data, beside", "a shape bomb", "a sparse bomb", "an endless loop",
     "an unheard domain", "a card nested deep", "a footer nested deep",
 )  # fmt: skip
