@@ -176,7 +176,7 @@ def _report(reader: str, path: str, send: int) -> None:
         text = f"{HARMLESS}\n{_open(reader, path)}"
     except LayerclockError as error:
         text = f"{REFUSED}\n{type(error).__name__}: {error}"
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is the figure
+    except BaseException as error:
         code, text = _OTHER_ERROR, f"{type(error).__name__}\n{str(error)[:300]}"
     os.write(send, text[:4000].encode("utf-8", "replace"))
     os._exit(code)

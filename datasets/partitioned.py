@@ -101,6 +101,14 @@ class LatencyDataset:
                 continue
         raise TableError(f"{self.storage.url} changed {_READS} times while it was read", "try again")
 
+    def count(self, selection: Selection) -> int:
+        """How many rows the partitions that ``selection`` takes hold, from the parts' footers alone; operators and keys do not count."""
+        paths = [
+            self.storage.path(f"{folder}/{name}") for folder in self._partitions(selection) for name in state_of(self.storage, folder).parts
+        ]
+        dataset = pads.FileSystemDataset.from_paths(paths, schema=SCHEMA, format=pads.ParquetFileFormat(), filesystem=self.storage.arrow)
+        return int(dataset.count_rows())
+
     def table(self, selection: Selection) -> LatencyTable:
         """The same as one latency table whose parents are the tables it is from.
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-__all__ = ["LatencyTable", "NetworkTimes", "Provenance", "read_table"]
+__all__ = ["LatencyTable", "NetworkTimes", "Provenance", "read_table", "table_of"]
 
 # Parts of the footer that are numbers by name.
 _MEASURED_PARTS = ("additivity", "interference", "coverage", "ceilings")
@@ -205,28 +205,40 @@ def read_table(path: Path | str) -> LatencyTable:
         raise TableError(f"{file} is no readable Parquet file: {first}", "it may be truncated: copy it again") from error
     try:
         footer: dict[str, Any] = json.loads((rows.schema.metadata or {})[FOOTER_KEY])
+    except KeyError as error:
+        raise TableError(f"{file} is Parquet, but no latency table: {error} is missing", "layerclock profile makes one") from error
+    except (ValueError, RecursionError) as error:
+        raise TableError(f"{file} has a damaged footer: {error}", "copy it again, or profile again") from error
+    return table_of(rows, footer, str(file))
+
+
+def table_of(rows: pa.Table, footer: Any, source: str) -> LatencyTable:
+    """The table of rows and a footer as :meth:`LatencyTable.footer` gives it, checked against its content hash.
+
+    Raises :class:`TableError`, which names ``source``, if they are not of a table, of a newer schema, or were changed.
+    """
+    try:
         version = int(footer["schema_version"])
         if version < 1:
             raise ValueError(f"there is no schema {version}")
         if version > SCHEMA_VERSION:
-            raise TableError(f"{file} has schema {version}; this version reads up to {SCHEMA_VERSION}", "update layerclock")
-        targets = _targets(footer["targets"])
-        footer["provenance"]["parents"] = tuple(footer["provenance"]["parents"])
+            raise TableError(f"{source} has schema {version}; this version reads up to {SCHEMA_VERSION}", "update layerclock")
+        provenance = {**footer["provenance"], "parents": tuple(footer["provenance"]["parents"])}
         table = LatencyTable(
             _in_schema(rows),
-            targets,
+            _targets(footer["targets"]),
             _text(footer["space"]),
             _text(footer["space_digest"]),
-            Provenance(**{name: _words(value) for name, value in footer["provenance"].items()}),
+            Provenance(**{name: _words(value) for name, value in provenance.items()}),
             *({name: float(value) for name, value in footer[part].items()} for part in _MEASURED_PARTS),
         )
         written_hash = _text(footer["content_hash"])
     except KeyError as error:
-        raise TableError(f"{file} is Parquet, but no latency table: {error} is missing", "layerclock profile makes one") from error
+        raise TableError(f"{source} is Parquet, but no latency table: {error} is missing", "layerclock profile makes one") from error
     except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError, pa.ArrowException) as error:
-        raise TableError(f"{file} has a damaged footer: {error}", "copy it again, or profile again") from error
+        raise TableError(f"{source} has a damaged footer: {error}", "copy it again, or profile again") from error
     if table.content_hash != written_hash:
-        raise TableError(f"{file} was changed after it was written: its content hash differs", "use the original file")
+        raise TableError(f"{source} was changed after it was written: its content hash differs", "use the original file")
     return table
 
 

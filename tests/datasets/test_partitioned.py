@@ -18,12 +18,13 @@ from layerclock.datasets import partitions
 from layerclock.datasets.partitioned import LatencyDataset, Selection
 from layerclock.datasets.schema import SCHEMA
 from layerclock.datasets.storage import Storage
-from layerclock.datasets.table import LatencyTable
 from layerclock.errors import ArgumentError, OutputError, TableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from layerclock.datasets.table import LatencyTable
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,7 @@ def test_compaction_keeps_every_row_once_and_reduces_the_parts(fake_table: Laten
     assert set(dataset.table(Selection()).provenance.parents) == {table.content_hash for table in tables}
 
 
-class _Crash(Exception):
+class _CrashError(Exception):
     """The power went out."""
 
 
@@ -138,7 +139,7 @@ def test_a_crash_at_any_moment_of_a_compaction_loses_and_doubles_nothing(
         def step(self: Storage, *arguments: Any) -> Any:
             nonlocal left
             if not left:
-                raise _Crash
+                raise _CrashError
             left -= 1
             return original(self, *arguments)
 
@@ -147,7 +148,7 @@ def test_a_crash_at_any_moment_of_a_compaction_loses_and_doubles_nothing(
     with monkeypatch.context() as patch:
         for name in ("write", "create", "remove"):
             patch.setattr(Storage, name, counted(getattr(Storage, name)))
-        with pytest.raises(_Crash):
+        with pytest.raises(_CrashError):
             dataset.compact()
     expected = pa.concat_tables([table.rows for table in tables])
     assert _same(dataset.query(Selection()), expected)
@@ -221,11 +222,11 @@ def test_damage_and_strange_places_are_told(fake_table: LatencyTable, tmp_path: 
     dataset.append(fake_table)
     part = next((tmp_path / "dataset").rglob("*.parquet"))
     part.write_bytes(part.read_bytes()[:-100])
-    with pytest.raises(TableError, match="a part of .* is damaged"):
+    with pytest.raises(TableError, match=r"a part of .* is damaged"):
         dataset.query(Selection())
     for log in ("{", "[]", '{"merged": 1, "contains": []}'):
         (part.parent / "log-00000001.json").write_text(log)
-        with pytest.raises(TableError, match="log-00000001.json is damaged"):
+        with pytest.raises(TableError, match=r"log-00000001\.json is damaged"):
             dataset.query(Selection())
 
 
