@@ -73,7 +73,7 @@ def compare_tables(first: LatencyTable, second: LatencyTable, false_discoveries:
     """
     if (first.space, first.space_digest) != (second.space, second.space_digest):
         raise TableError(
-            f"the tables are of different spaces: {first.space} ({first.space_digest[:10]}) and {second.space} ({second.space_digest[:10]})",
+            f"these are of different spaces: {first.space} ({first.space_digest[:10]}) and {second.space} ({second.space_digest[:10]})",
             "keys of one space mean nothing in another: compare tables of one space, made by versions that agree on its layers",
         )
     target = first.target.differences(second.target)
@@ -97,8 +97,8 @@ def compare_tables(first: LatencyTable, second: LatencyTable, false_discoveries:
     changes = tuple(sorted(changes, key=lambda change: -abs(log(change.ratio))))
     levels = dict.fromkeys(change.level for change in changes)
     typical = {level: median(change.ratio for change in changes if change.level == level) for level in levels}
-    missing = (tuple(one for one in mine if one not in theirs) for mine, theirs in ((own, other), (other, own)))
-    return Differences(changes, *missing, target, typical, floors, false_discoveries)
+    only_first, only_second = (tuple(one for one in mine if one not in theirs) for mine, theirs in ((own, other), (other, own)))
+    return Differences(changes, only_first, only_second, target, typical, floors, false_discoveries)
 
 
 def _by_identity(table: LatencyTable) -> dict[Identity, Row]:

@@ -33,7 +33,7 @@ from layerclock.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Compacted", "LatencyDataset", "Selection"]
+__all__ = ["EVERYTHING", "Compacted", "LatencyDataset", "Selection"]
 
 _FOLDERS = ("device", "runtime", "space", "level")
 _ROWS_A_GROUP = 32_768
@@ -50,6 +50,9 @@ class Selection:
     level: str | None = None
     op: str | None = None
     key: str | None = None
+
+
+EVERYTHING = Selection()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +79,20 @@ class LatencyDataset:
         A table appended twice, or by two at once, adds nothing the second time: parts are named by content. Raises
         :class:`~layerclock.errors.OutputError` if the place cannot be written.
         """
-        name, added = f"{table.content_hash[:32]}.parquet", 0
+        footer = table.footer()
+        content_hash, added = str(footer["content_hash"]), 0
+        name = f"{content_hash[:32]}.parquet"
         for identity, target in table.targets.items():
             of_target = table.rows.filter(pc.equal(table.rows["target_id"], identity))
             for level in LEVELS:
                 rows = of_target.filter(pc.equal(of_target["level"], level))
                 folder = _folder(target, table.space, level)
                 if len(rows) and not state_of(self.storage, folder).holds(name):
-                    footer = {table.content_hash: table.footer()}
-                    self.storage.write(f"{folder}/{name}", _as_part(rows, footer))
+                    self.storage.write(f"{folder}/{name}", _as_part(rows, {content_hash: footer}))
                     added += len(rows)
         return added
 
-    def query(self, selection: Selection) -> pa.Table:
+    def query(self, selection: Selection = EVERYTHING) -> pa.Table:
         """The rows that ``selection`` takes, in the columns of the schema; its metadata hold the footers of the tables they are from.
 
         Only the folders of what is selected are listed, and only the row groups that may hold the operator are read. Raises
@@ -101,7 +105,7 @@ class LatencyDataset:
                 continue
         raise TableError(f"{self.storage.url} changed {_READS} times while it was read", "try again")
 
-    def count(self, selection: Selection) -> int:
+    def count(self, selection: Selection = EVERYTHING) -> int:
         """How many rows the partitions that ``selection`` takes hold, from the parts' footers alone; operators and keys do not count."""
         paths = [
             self.storage.path(f"{folder}/{name}") for folder in self._partitions(selection) for name in state_of(self.storage, folder).parts
@@ -210,7 +214,8 @@ class LatencyDataset:
         yield from folders
 
     def _merged(self, folder: str, names: list[str]) -> bytes:
-        tables, footers = [], {}
+        tables: list[pa.Table] = []
+        footers: dict[str, Any] = {}
         for name in names:
             rows = pq.read_table(io.BytesIO(self.storage.read(f"{folder}/{name}")))
             footers |= json.loads(rows.schema.metadata[FOOTER_KEY])
