@@ -1,6 +1,6 @@
 """A dataset of many devices: asking for one device and operator, appending and compacting, beside plain pandas on one file.
 
-Synthetic rows in the true schema: layers and kernels of 200 devices, 50 million in all (--quick: 2 million), appended as tables of
+Synthetic rows in the true schema: layers and kernels of 200 devices, 50 million in all (--quick: 400,000), appended as tables of
 25,000 rows.
 Queries run in fresh processes, which report their time from opening the dataset and their largest resident size. Linear means that a row
 costs the same at the end as at the start, and in large as in small. pandas reads one file of as many rows as memory allows, which is said.
@@ -54,10 +54,10 @@ print(json.dumps([perf_counter() - start, len(rows), resource.getrusage(resource
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="2 million rows in tables of 5,000")
+    parser.add_argument("--quick", action="store_true", help="400,000 rows in tables of 1,000")
     parser.add_argument("--folder", type=Path, help="where the dataset is written; else a temporary folder")
     arguments = parser.parse_args()
-    rows, table_rows = (2_000_000, 5_000) if arguments.quick else (50_000_000, TABLE_ROWS)
+    rows, table_rows = (400_000, 1_000) if arguments.quick else (50_000_000, TABLE_ROWS)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
         figures = _measure(Path(temporary), rows, table_rows)
     targets = {
