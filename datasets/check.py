@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
+from math import inf, nan
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +28,8 @@ _MOST_DRIFT = 0.10
 _FEWEST_UNDISTURBED = 0.5
 # A network's layer rows leave out what the runtime does between kernels, and cannot be more than the whole.
 _ADDITIVITY = (0.85, 1.05)
+# Winograd's F(4x4, 3x3) takes a quarter of the products (Lavin and Gray, CVPR 2016).
+_MOST_SAVED = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ def check_table(table: LatencyTable) -> list[Finding]:
     layers, networks = (table.level(level).to_pylist() for level in ("layer", "network"))
     return [
         *(rule(table, layers, networks) for rule in (_coverage, _failures, _possible, _samples, _intervals, _noise, _additivity)),
+        *(rule(table) for rule in (_one_target, _once, _roofline, _runtime)),
         *_machine(table),
     ]
 
@@ -73,12 +79,15 @@ def _failures(table: LatencyTable, _: Sequence[Row], networks: Sequence[Row]) ->
 def _possible(table: LatencyTable, layers: Sequence[Row], networks: Sequence[Row]) -> Finding:
     del table
     names = ("min_us", "p10_us", "p25_us", "p50_us", "p75_us", "p90_us")
+    never_negative = ("std_us", "overhead_us", "noise_floor", "n_samples", "n_undisturbed", "n_networks", "macs", "params", "bytes")
     wrong = []
     for row in _measured([*layers, *networks]):
         # What was published by others has neither quantiles nor an interval.
         quantiles = [row[name] for name in names if row[name] is not None]
         inside = row["interval_low_us"] is None or row["interval_low_us"] <= row["latency_us"] <= row["interval_high_us"]
-        if row["latency_us"] <= 0 or not inside or any(low > high for low, high in pairwise(quantiles)):
+        negative = any((row[name] or 0) < 0 for name in never_negative)
+        possible = 0 < row["latency_us"] < inf and all(low <= high for low, high in pairwise(quantiles))
+        if not possible or not inside or negative:
             wrong.append(row["key"])
     return Finding("every time is possible", not wrong, f"{len(wrong)} are not" + (f"; the first: {wrong[0]}" if wrong else ""),
                    "they are faster than the runtime's counters can tell, or the file was changed")  # fmt: skip
@@ -113,6 +122,48 @@ def _additivity(table: LatencyTable, _: Sequence[Row], __: Sequence[Row]) -> Fin
     kept = _ADDITIVITY[0] <= median <= _ADDITIVITY[1]
     return Finding("the layers of a network sum to its end-to-end time", kept, f"{median:.1%} of it, within {spread:.1%}",
                    "very small networks spend their time between kernels; else the machine was busy: measure again")  # fmt: skip
+
+
+def _one_target(table: LatencyTable) -> Finding:
+    return Finding("all rows are of one target", len(table.targets) == 1, f"{len(table.targets)}: {', '.join(table.targets)}"[:200],
+                   "numbers of several targets must not be mixed: split the file by target_id")  # fmt: skip
+
+
+def _once(table: LatencyTable) -> Finding:
+    names = ("target_id", "level", "role", "key")
+    counts = Counter(zip(*(table.rows[name].to_pylist() for name in names), strict=True))
+    twice = [identity for identity, count in counts.items() if count > 1]
+    detail = f"{len(twice)} are there more than once" + (f"; the first: {' '.join(map(str, twice[0]))[:120]}" if twice else "")
+    return Finding("every row is there once", not twice, detail, "layerclock table merge keeps the better one of each")
+
+
+def _roofline(table: LatencyTable) -> Finding:
+    """Against the compute ceiling only: a working set that fits into a cache may well be faster than memory."""
+    flops_per_s = table.ceilings.get("flops_per_s", nan)
+    rule = "nothing is faster than the device can be"
+    if not flops_per_s > 0:
+        return Finding(rule, True, "the table does not tell the device's ceilings", "profile a file of ONNX: that measures them")
+    wrong = []
+    for row in _measured(table.rows.to_pylist()):
+        batch = 1 if row["level"] == "kernel" else row["batch"] or 1
+        least_us = 2e6 * (row["macs"] or 0) * batch / flops_per_s / _MOST_SAVED
+        if row["latency_us"] < least_us:
+            wrong.append(f"{row['key'][:120]}: {row['latency_us']:.3g} us, at least {least_us:.3g} us")
+    return Finding(rule, not wrong, f"{len(wrong)} are" + (f"; the first: {wrong[0]}" if wrong else ""),
+                   "the work or the time is wrong: measure again, or see whether the ceilings are another device's")  # fmt: skip
+
+
+def _runtime(table: LatencyTable) -> Finding:
+    rule = "the runtime is the one that is installed here"
+    for target in table.targets.values():
+        try:
+            installed = version(target.runtime)
+        except (PackageNotFoundError, ValueError):
+            continue
+        if not target.runtime_version.startswith(installed):
+            return Finding(rule, False, f"{target.runtime} {target.runtime_version}, installed: {installed}",
+                           "profile again, and see with layerclock table diff what changed", serious=False)  # fmt: skip
+    return Finding(rule, True, "the same, or not installed", "profile again after an update", serious=False)
 
 
 def _machine(table: LatencyTable) -> list[Finding]:

@@ -13,6 +13,7 @@ from pyarrow import csv
 from layerclock.atomic import write_atomically
 from layerclock.datasets.json_rows import json_rows
 from layerclock.datasets.public.ofa_yaml import write_ofa_yaml
+from layerclock.datasets.row_files import footer_file, footer_text
 from layerclock.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -42,12 +43,20 @@ def write_csv(table: LatencyTable, path: Path | str) -> None:
             texts = [None if value is None else json.dumps(value) for value in rows.column(position).to_pylist()]
             rows = rows.set_column(position, field.name, pa.array(texts, pa.string()))
     write_atomically(Path(path), lambda draft: csv.write_csv(rows, draft))
+    _write_footer(table, path)
 
 
 def write_jsonl(table: LatencyTable, path: Path | str) -> None:
     """A JSON object a row; what is not known is null."""
     text = "".join(f"{row}\n" for row in json_rows(_finite(table.rows)))
     write_atomically(Path(path), lambda draft: draft.write_text(text, encoding="utf-8"))
+    _write_footer(table, path)
+
+
+def _write_footer(table: LatencyTable, path: Path | str) -> None:
+    """What the rows do not say, beside them: :func:`~layerclock.datasets.row_files.read_rows` makes the same table of both."""
+    text = footer_text(table)
+    write_atomically(footer_file(path), lambda draft: draft.write_text(text, encoding="utf-8"))
 
 
 def _finite(rows: pa.Table) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from layerclock.errors import TableError
 from layerclock.network import Kernel, TensorSpec
 
 if TYPE_CHECKING:
@@ -41,7 +42,14 @@ def kernel_columns(kernel: Kernel) -> dict[str, Any]:
 
 
 def kernel_of(row: Mapping[str, Any]) -> Kernel:
-    """The kernel that a row tells of; all its tensors are taken to be of the row's one element type."""
+    """The kernel that a row tells of; all its tensors are taken to be of the row's one element type.
+
+    Raises :class:`~layerclock.errors.TableError` if its attributes are no JSON object.
+    """
+    try:
+        attributes = tuple(sorted(json.loads(row["attributes"] or "{}").items()))
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise TableError(f"the attributes of the kernel {str(row['key'])[:80]!r} are no JSON object", "use the original file") from error
     dtype = row["dtype"] or "float32"
 
     def specs(shapes: Sequence[Sequence[int]] | None) -> tuple[TensorSpec, ...]:
@@ -55,7 +63,7 @@ def kernel_of(row: Mapping[str, Any]) -> Kernel:
         inputs=specs(row["in_shapes"]),
         outputs=specs(row["out_shapes"]),
         weights=specs(row["weight_shapes"]),
-        attributes=tuple(sorted(json.loads(row["attributes"] or "{}").items())),
+        attributes=attributes,
         layout=row["layout"] or "",
         implementation=row["implementation"] or "",
         macs=row["macs"],

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from layerclock.atomic import write_atomically
+from layerclock.datasets.bounded_parquet import read_bounded
 from layerclock.datasets.json_rows import json_rows
 from layerclock.datasets.schema import FOOTER_KEY, LEVELS, ROLES, SCHEMA, SCHEMA_VERSION, STATUSES
 from layerclock.errors import TableError, TargetMismatchError
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-__all__ = ["LatencyTable", "NetworkTimes", "Provenance", "read_table"]
+__all__ = ["LatencyTable", "NetworkTimes", "Provenance", "read_table", "table_of"]
+
+# Parts of the footer that are numbers by name.
+_MEASURED_PARTS = ("additivity", "interference", "coverage", "ceilings")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +147,16 @@ class LatencyTable:
         return {key: latency for key, latency in found if latency is not None}
 
     def networks(self, role: str = "profiled") -> NetworkTimes:
-        """End-to-end times of the networks of one role; failed ones are left out, and those of no space, which have no genome."""
+        """End-to-end times of the networks of one role; failed ones are left out, and those of no space, which have no genome.
+
+        Raises :class:`TableError` if their genomes are of several lengths.
+        """
         rows = self.level("network")
         rows = rows.filter(pc.is_valid(rows["genome"]))
-        genes = len(rows["genome"][0].as_py()) if rows.num_rows else 0
+        lengths = pc.unique(pc.list_value_length(rows["genome"])).to_pylist()
+        if len(lengths) > 1:
+            raise TableError(f"the networks' genomes are of {len(lengths)} lengths", "they are of several spaces: use the original file")
+        genes = lengths[0] if lengths else 0
         rows = rows.filter(pc.and_(pc.equal(rows["role"], role), pc.is_valid(rows["latency_us"])))
         genomes = np.array(rows["genome"].to_pylist(), dtype=np.int64)
         latency_us = rows["latency_us"].to_numpy(zero_copy_only=False).astype(np.float64)
@@ -158,9 +168,9 @@ class LatencyTable:
         """Mean relative noise of the end-to-end times, NaN after a single round: no predictor can show a smaller mean error."""
         return _mean_known(np.concatenate([self.networks(role).noise_floor for role in ROLES]))
 
-    def write(self, path: Path | str) -> None:
-        """Write one Parquet file, whole or not at all. Raises :class:`~layerclock.errors.OutputError`."""
-        footer = {
+    def footer(self) -> dict[str, Any]:
+        """What stands in a file's footer, as JSON takes it: targets, space, provenance, content hash, and what was seen."""
+        return {
             "schema_version": SCHEMA_VERSION,
             "space": self.space,
             "space_digest": self.space_digest,
@@ -172,8 +182,12 @@ class LatencyTable:
             "ceilings": dict(self.ceilings),
             "content_hash": self.content_hash,
         }
+
+    def write(self, path: Path | str) -> None:
+        """Write one Parquet file, whole or not at all. Raises :class:`~layerclock.errors.OutputError`."""
+        footer = self.footer()
         rows = self.rows.replace_schema_metadata({FOOTER_KEY: json.dumps(footer)})
-        write_atomically(Path(path), lambda draft: pq.write_table(rows, draft, compression="zstd"))
+        write_atomically(Path(path), lambda draft: pq.write_table(rows, draft, compression="zstd", write_page_checksum=True))
 
 
 def read_table(path: Path | str) -> LatencyTable:
@@ -185,37 +199,69 @@ def read_table(path: Path | str) -> LatencyTable:
     if not file.is_file():
         raise TableError(f"there is no table {file}", "layerclock profile writes <folder>/table.parquet")
     try:
-        rows = pq.read_table(file)
-    except (pa.ArrowException, OSError) as error:
-        raise TableError(
-            f"{file} is no readable Parquet file: {str(error).splitlines()[0]}", "it may be truncated: copy it again"
-        ) from error
+        rows = read_bounded(file)
+    except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TableError(f"{file} is no readable Parquet file: {first}", "it may be truncated: copy it again") from error
     try:
         footer: dict[str, Any] = json.loads((rows.schema.metadata or {})[FOOTER_KEY])
-        version = int(footer["schema_version"])
-        if version > SCHEMA_VERSION:
-            raise TableError(f"{file} has schema {version}; this version reads up to {SCHEMA_VERSION}", "update layerclock")
-        targets = _targets(footer["targets"])
-        footer["provenance"]["parents"] = tuple(footer["provenance"]["parents"])
-        table = LatencyTable(
-            rows.select(SCHEMA.names).cast(SCHEMA),
-            targets,
-            str(footer["space"]),
-            str(footer["space_digest"]),
-            Provenance(**footer["provenance"]),
-            footer["additivity"],
-            footer["interference"],
-            footer["coverage"],
-            footer["ceilings"],
-        )
-        written_hash = footer["content_hash"]
     except KeyError as error:
         raise TableError(f"{file} is Parquet, but no latency table: {error} is missing", "layerclock profile makes one") from error
-    except (ValueError, TypeError, pa.ArrowException) as error:
+    except (ValueError, RecursionError) as error:
         raise TableError(f"{file} has a damaged footer: {error}", "copy it again, or profile again") from error
+    return table_of(rows, footer, str(file))
+
+
+def table_of(rows: pa.Table, footer: Any, source: str) -> LatencyTable:
+    """The table of rows and a footer as :meth:`LatencyTable.footer` gives it, checked against its content hash.
+
+    Raises :class:`TableError`, which names ``source``, if they are not of a table, of a newer schema, or were changed.
+    """
+    try:
+        version = int(footer["schema_version"])
+        if version < 1:
+            raise ValueError(f"there is no schema {version}")
+        if version > SCHEMA_VERSION:
+            raise TableError(f"{source} has schema {version}; this version reads up to {SCHEMA_VERSION}", "update layerclock")
+        provenance = {**footer["provenance"], "parents": tuple(footer["provenance"]["parents"])}
+        table = LatencyTable(
+            _in_schema(rows),
+            _targets(footer["targets"]),
+            _text(footer["space"]),
+            _text(footer["space_digest"]),
+            Provenance(**{name: _words(value) for name, value in provenance.items()}),
+            *({name: float(value) for name, value in footer[part].items()} for part in _MEASURED_PARTS),
+        )
+        written_hash = _text(footer["content_hash"])
+    except KeyError as error:
+        raise TableError(f"{source} is Parquet, but no latency table: {error} is missing", "layerclock profile makes one") from error
+    except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError, pa.ArrowException) as error:
+        raise TableError(f"{source} has a damaged footer: {error}", "copy it again, or profile again") from error
     if table.content_hash != written_hash:
-        raise TableError(f"{file} was changed after it was written: its content hash differs", "use the original file")
+        raise TableError(f"{source} was changed after it was written: its content hash differs", "use the original file")
     return table
+
+
+def _in_schema(rows: pa.Table) -> pa.Table:
+    """The columns of the schema, whose types may be as another writer had them, if numbers are numbers and texts texts."""
+    rows = rows.select(SCHEMA.names)
+    for written, own in zip(rows.schema, SCHEMA, strict=True):
+        if pa.types.is_string(own.type) and (pa.types.is_integer(written.type) or pa.types.is_floating(written.type)):
+            raise TypeError(f"the column {own.name!r} holds no texts")
+    return rows.cast(SCHEMA)
+
+
+def _words(value: Any) -> Any:
+    """What the provenance may hold: a text, several, or texts by name."""
+    if isinstance(value, dict):
+        return {str(key): str(text) for key, text in value.items()}
+    return tuple(map(_text, value)) if isinstance(value, tuple) else _text(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:60]} is no text")
+    return value
 
 
 def _mean_known(values: npt.NDArray[np.float64]) -> float:

@@ -18,16 +18,18 @@ import onnxruntime
 
 from layerclock.errors import GenomeError, PredictorError
 from layerclock.interfaces import Predictions
+from layerclock.predictors.onnx_inspection import refuse_unsafe
 from layerclock.space import Choice, Gene, GenomeArray, check_genomes
 from layerclock.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["METADATA_KEY", "OnnxPredictor", "PredictorCard", "is_kernelwise", "load", "open_model", "read_model"]
+__all__ = ["METADATA_KEY", "OnnxPredictor", "PredictorCard", "is_kernelwise", "load", "open_model", "read_card", "read_model"]
 
 METADATA_KEY = "layerclock"
 _FORMAT = 1
+_MOST_BYTES = 2 * 2**30  # protobuf's own limit
 _OUTPUTS = ["latency_ms", "lower_ms", "upper_ms", "coverage"]
 
 
@@ -65,11 +67,21 @@ class PredictorCard:
             raise ValueError("written by a version that this one does not know")
         fields["genes"] = tuple(Gene(gene["name"], tuple(gene["choices"])) for gene in fields["genes"])
         fields["target"] = Target.from_json(json.dumps(fields["target"]))
+        for name in ("interval_level", "interval_half_width", "noise_floor"):
+            fields[name] = float(fields[name])
+        fields["parameters"] = {str(name): float(value) for name, value in fields["parameters"].items()}
         return cls(**fields)
 
 
 def open_model(model: bytes, source: str) -> onnxruntime.InferenceSession:
-    """A session on one thread for a predictor's ONNX. Raises :class:`PredictorError` if it is none."""
+    """A session on one thread for a predictor's ONNX.
+
+    Raises :class:`PredictorError` if it is none, or holds what no runtime should be given (:mod:`layerclock.predictors.onnx_inspection`).
+    """
+    try:
+        refuse_unsafe(model)
+    except ValueError as error:
+        raise PredictorError(f"{source} is no readable ONNX file, or an unsafe one: {error}", "copy it again, or fit it again") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
@@ -78,6 +90,15 @@ def open_model(model: bytes, source: str) -> onnxruntime.InferenceSession:
     except Exception as error:  # the binding raises classes of its own that share no public base
         first = str(error).strip().splitlines()[0]
         raise PredictorError(f"{source} is no readable ONNX file: {first}", "it may be truncated: copy it again") from error
+
+
+def read_card(session: onnxruntime.InferenceSession, source: str) -> str | None:
+    """The card's text in a predictor's metadata, None if it has none. Raises :class:`PredictorError` if it is no text."""
+    try:
+        found: str | None = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    except UnicodeDecodeError as error:
+        raise PredictorError(f"{source} has damaged metadata: {error.reason}", "copy it again, or fit it again") from error
+    return found
 
 
 @runtime_checkable
@@ -100,7 +121,7 @@ class OnnxPredictor:
     def __init__(self, model: bytes, source: str = "the model") -> None:
         self.model = model
         self._session = open_model(model, source)
-        written = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        written = read_card(self._session, source)
         outputs = [output.name for output in self._session.get_outputs()]
         if outputs == ["kernel_us"]:
             raise PredictorError(f"{source} predicts any network from its kernels, not genomes", "use load_kernelwise()")
@@ -108,7 +129,7 @@ class OnnxPredictor:
             raise PredictorError(f"{source} is an ONNX model, but no latency predictor", "layerclock fit makes one from a table")
         try:
             self.card = PredictorCard.from_json(written)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise PredictorError(f"{source} has damaged metadata: {error}", "fit the predictor again") from error
         inputs = [(value.name, value.shape[1:]) for value in self._session.get_inputs()]
         if inputs != [("genomes", [len(self.card.genes)])]:
@@ -124,13 +145,20 @@ class OnnxPredictor:
     def predict(self, genomes: npt.ArrayLike) -> Predictions:
         """Latency of ``genomes``, int64[N, G].
 
-        Raises :class:`~layerclock.errors.GenomeError` if a genome does not belong to the predictor's space.
+        Raises :class:`~layerclock.errors.GenomeError` if a genome does not belong to the predictor's space, :class:`PredictorError` if
+        the file is damaged where only computing shows it.
         """
         checked = check_genomes(genomes, self._cardinality, self._names)
         if not len(checked):
             nothing = np.zeros(0)
             return Predictions(nothing, nothing, nothing, nothing)
-        outputs = self._session.run(_OUTPUTS, {"genomes": np.ascontiguousarray(checked)})
+        try:
+            outputs = self._session.run(_OUTPUTS, {"genomes": np.ascontiguousarray(checked)})
+        except Exception as error:  # the binding raises classes of its own that share no public base
+            first = str(error).strip().splitlines()[0]
+            raise PredictorError(f"the predictor cannot be computed: {first}", "its file is damaged: fit it again") from error
+        if any(np.shape(values) != (len(checked),) for values in outputs) or not np.isfinite(outputs[0]).all():
+            raise PredictorError(f"the predictor does not answer {len(checked)} genomes with as many numbers", "fit it again")
         return Predictions(*(np.asarray(values, dtype=np.float64) for values in outputs))
 
     def __call__(self, given: Trial | npt.ArrayLike) -> Any:
@@ -178,7 +206,10 @@ class OnnxPredictor:
 def read_model(path: Path | str) -> bytes:
     """The bytes of a predictor file. Raises :class:`PredictorError` if there are none."""
     try:
-        return Path(path).read_bytes()
+        file = Path(path)
+        if file.is_file() and file.stat().st_size > _MOST_BYTES:
+            raise PredictorError(f"{path} has more than {_MOST_BYTES >> 30} GB: that is no predictor", "layerclock fit writes one")
+        return file.read_bytes()
     except OSError as error:
         raise PredictorError(f"cannot read the predictor {path}: {error.strerror or error}", "layerclock fit writes one") from error
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from layerclock.errors import PredictorError
 from layerclock.predictors.kernel_features import FAMILIES, Roofline, Vocabulary, describe, family
-from layerclock.predictors.portable import METADATA_KEY, open_model, read_model
+from layerclock.predictors.portable import METADATA_KEY, open_model, read_card, read_model
 from layerclock.target import Target
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class KernelPredictor:
     def __init__(self, model: bytes, source: str = "the model") -> None:
         self.model = model
         self._session = open_model(model, source)
-        written = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        written = read_card(self._session, source)
         names = [value.name for value in (*self._session.get_inputs(), *self._session.get_outputs())]
         if written is None or names != ["features", "family", "kernel_us"]:
             raise PredictorError(f"{source} is no kernel-wise predictor", "layerclock fit --kind kernelwise makes one")

@@ -92,7 +92,9 @@ HOMES = {
         "search/inner.py",
         "search/light_predictors.py",
     ),
+    "fsspec": ("datasets/storage.py",),
     "scipy": (
+        "datasets/differences.py",
         "predictors/evaluate.py",
         "predictors/kernelwise.py",
         "predictors/neural/nasflat.py",

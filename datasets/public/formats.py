@@ -14,6 +14,7 @@ from layerclock.datasets.public.nn_meter import read_nn_meter
 from layerclock.datasets.public.nnlqp import read_nnlqp
 from layerclock.datasets.public.ofa_yaml import read_ofa_yaml
 from layerclock.datasets.public.wide_parquet import read_wide_parquet
+from layerclock.datasets.row_files import read_rows
 from layerclock.errors import ArgumentError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ def import_tables(name: str, paths: Sequence[Path], space: str = "", device: str
 
 
 FORMATS = {
+    "rows": Format(
+        "CSV or JSONL that `layerclock table export` wrote, with its .footer.json beside it",
+        lambda paths, *_: [read_rows(path) for path in paths],
+        takes_space=False,
+    ),
     "help": Format(
         "HELP's folder data/nasbench201 or data/fbnet, or files of its latency/",
         lambda paths, space, _: space_tables(read_help(paths, space)),

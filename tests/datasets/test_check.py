@@ -48,12 +48,12 @@ def _broken(table: LatencyTable) -> dict[str, bool]:
 def test_a_good_table_keeps_every_rule_and_each_says_what_it_saw(good: LatencyTable) -> None:
     findings = check_table(good)
     assert [finding for finding in findings if not finding.kept] == []
-    assert len({finding.rule for finding in findings}) == len(findings) == 12
+    assert len({finding.rule for finding in findings}) == len(findings) == 16
     assert all(finding.detail and finding.advice for finding in findings)
 
 
 def test_what_nobody_looked_at_is_no_rule(good: LatencyTable) -> None:
-    assert len(check_table(replace(good, interference={}))) == 7
+    assert len(check_table(replace(good, interference={}))) == 11
 
 
 def test_layers_that_were_not_measured_are_missed(good: LatencyTable) -> None:
@@ -126,3 +126,32 @@ def test_layers_that_do_not_sum_to_the_network_are_found(good: LatencyTable, med
 )
 def test_a_disturbed_machine_is_told_and_not_serious(good: LatencyTable, name: str, value: float, rule: str) -> None:
     assert _broken(replace(good, interference={**GOOD, name: value})) == {rule: False}
+
+
+def test_a_row_that_stands_twice_is_found(good: LatencyTable) -> None:
+    twice = replace(good, rows=pa.concat_tables([good.rows, good.level("network").slice(0, 1)]))
+    assert _broken(twice) == {"every row is there once": True}
+
+
+def test_rows_of_two_targets_are_found(good: LatencyTable) -> None:
+    other = replace(good.target, threads=2)
+    assert _broken(replace(good, targets={**good.targets, other.id: other})) == {"all rows are of one target": True}
+
+
+def test_what_is_faster_than_the_device_is_found(good: LatencyTable) -> None:
+    rows = [row for row in good.rows.to_pylist() if row["latency_us"] is not None]
+    rate = max(2e6 * (row["macs"] or 0) / row["latency_us"] for row in rows)
+    assert _broken(replace(good, ceilings={"flops_per_s": rate})) == {}
+    assert _broken(replace(good, ceilings={"flops_per_s": rate / 4.1})) == {"nothing is faster than the device can be": True}
+
+
+def test_another_version_of_an_installed_runtime_is_told_and_not_serious(good: LatencyTable) -> None:
+    target = replace(good.target, runtime="onnxruntime", runtime_version="0.0.1")
+    rows = [row | {"target_id": target.id} for row in good.rows.to_pylist()]
+    stale = replace(good, rows=pa.Table.from_pylist(rows, schema=SCHEMA), targets={target.id: target})
+    assert _broken(stale) == {"the runtime is the one that is installed here": False}
+
+
+@pytest.mark.parametrize("name", ["std_us", "n_samples", "macs", "overhead_us"])
+def test_negative_numbers_are_impossible(good: LatencyTable, name: str) -> None:
+    assert "every time is possible" in _broken(_altered(good, "layer", lambda row: row.update({name: -1})))

@@ -10,9 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from layerclock.datasets.kernels import kernel_of
+from layerclock.datasets.schema import COLUMNS, SCHEMA, SCHEMA_VERSION
 from layerclock.datasets.table import read_table
 from layerclock.predictors.portable import load
 from layerclock.predictors.portable_kernels import load_kernelwise
@@ -56,3 +58,19 @@ def test_a_kernelwise_predictor_of_format_1_answers_as_it_did() -> None:
     assert prediction.kernel_us.tolist() == pytest.approx(expected["kernel_us"], rel=1e-5)
     for name in ("latency_ms", "lower_ms", "upper_ms", "coverage"):
         assert getattr(prediction, name) == pytest.approx(expected[name], rel=1e-5), name
+
+
+def test_the_page_of_formats_has_every_column_as_the_schema_has_it() -> None:
+    page = (HERE.parents[1] / "docs" / "formats.md").read_text()
+    for name, kind, meaning in COLUMNS:
+        assert f"| `{name}` | {str(kind).replace('item: ', '')} | {meaning} |" in page, name
+    assert f"| {SCHEMA_VERSION} | " in page, "a new schema needs its line in the history"
+    for version in range(1, SCHEMA_VERSION + 1):
+        assert (HERE / f"table-schema-{version}.parquet").exists()
+
+
+def test_the_golden_table_has_the_columns_that_its_schema_promised() -> None:
+    """A promise: no column of schema 1 is ever renamed, retyped or gone."""
+    promised = pq.read_schema(HERE / "table-schema-1.parquet")
+    for field in promised:
+        assert SCHEMA.field(field.name).type == field.type, field.name

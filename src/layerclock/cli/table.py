@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from layerclock.cli import table_export, table_import
+from layerclock.cli import table_card, table_dataset, table_diff, table_export, table_import, table_merge
 from layerclock.cli.output import json_option, print_json, print_table
 from layerclock.errors import TooNoisyError
 
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
 @click.group("table")
 def command() -> None:
-    """Look into latency tables, bring in those of others, and give them on."""
+    """Look into latency tables, compare and merge them, bring in those of others, and give them on."""
 
 
-command.add_command(table_import.command)
-command.add_command(table_export.command)
+for verb in (
+    table_card.command, table_diff.command, table_merge.command, table_import.command, table_export.command,
+    table_dataset.publish, table_dataset.query, table_dataset.compact,
+):  # fmt: skip
+    command.add_command(verb)
 
 
 @command.command("show")

@@ -21,8 +21,9 @@ KINDS = ("csv", "jsonl", "ofa-yaml")
 def command(table_path: Path, kind: str, output: Path, as_json: bool) -> None:
     """Write a table in a format of other tools.
 
-    csv and jsonl hold its rows. ofa-yaml is once-for-all's lookup table: the layers of an ofa-mobilenetv3 space, under the keys that
-    once-for-all's own latency estimator looks up.
+    csv and jsonl hold its rows, with the rest in FILE.footer.json: `table import rows` makes the same table of both. ofa-yaml is
+    once-for-all's lookup table: the layers of an ofa-mobilenetv3 space, under the keys that once-for-all's own latency estimator
+    looks up.
 
     Example: layerclock table export runs/x/table.parquet --to ofa-yaml -o 224_lookup_table.yaml
     """

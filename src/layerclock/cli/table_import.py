@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 # The formats stand here so that --help imports no reader; a test holds the list against the readers' own.
-FORMATS = ("help", "hw-nas-bench", "latbench", "hat", "ofa-yaml", "nn-meter", "nnlqp", "wide-parquet")
+FORMATS = ("rows", "help", "hw-nas-bench", "latbench", "hat", "ofa-yaml", "nn-meter", "nnlqp", "wide-parquet")
 
 
 @click.command("import")
@@ -33,6 +33,7 @@ def command(kind: str, paths: tuple[Path, ...], output: Path, space: str, device
 
     \b
     FORMAT is one of
+      rows          CSV or JSONL of `table export`, and the .footer.json beside it
       help          HELP's folder data/nasbench201 or data/fbnet
       hw-nas-bench  HW-NAS-Bench-v1_0.pickle
       latbench      pickles of LatBench (BRP-NAS), one a device
@@ -56,7 +57,7 @@ def command(kind: str, paths: tuple[Path, ...], output: Path, space: str, device
         print_json(
             [
                 {"table": str(file), "device": table.target.device, "target": str(table.target), "space": table.space, "rows": len(table),
-                 "source": table.provenance.conditions["source"], "licence": table.provenance.licence}
+                 "source": table.provenance.conditions.get("source", ""), "licence": table.provenance.licence}
                 for table, file in zip(tables, files, strict=True)
             ]
         )  # fmt: skip

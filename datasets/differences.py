@@ -1,0 +1,129 @@
+"""What changed between two tables, row by row of the same key, and which changes are more than noise.
+
+The logarithm of the ratio is held against its standard error: Wald's test (Wasserman, *All of Statistics*, 2004, section 10.1), the
+errors by the delta method (section 5.5). A row's own error is that of its 90 % interval; the noise floors of both tables are added to it,
+because whole sittings differ. False discoveries are controlled at the asked level over all rows together (Benjamini and
+Hochberg, JRSS B 57, 1995).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite, log, nan, sqrt
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import stats
+
+from layerclock.errors import TableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from layerclock.datasets.table import LatencyTable
+
+    Row = Mapping[str, Any]
+    Identity = tuple[str, str, str]
+
+__all__ = ["Change", "Differences", "compare_tables"]
+
+_HALF_WIDTH_90 = float(stats.norm.ppf(0.95))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row in both tables: ``ratio`` is the second's latency over the first's, ``p`` corrected for the number of rows.
+
+    ``relative_error`` is the ratio's standard error, relative; NaN, with ``p`` NaN, where neither table tells any.
+    """
+
+    level: str
+    role: str
+    key: str
+    first_us: float
+    second_us: float
+    ratio: float
+    relative_error: float
+    p: float
+    significant: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """What changed: rows of both, by how much they differ, rows of one alone (level, role, key), and fields of the target that differ.
+
+    ``typical`` is the median ratio by level. Networks' rows are their totals.
+    """
+
+    changes: tuple[Change, ...]
+    only_first: tuple[Identity, ...]
+    only_second: tuple[Identity, ...]
+    target: Mapping[str, tuple[object, object]]
+    typical: Mapping[str, float]
+    noise_floors: tuple[float, float]
+    level: float
+
+
+def compare_tables(first: LatencyTable, second: LatencyTable, false_discoveries: float = 0.05) -> Differences:
+    """Hold two tables of one space against each other; their targets may differ, and each has one.
+
+    Raises :class:`~layerclock.errors.TargetMismatchError` if one of them holds several targets, :class:`TableError` if they are of
+    different spaces or have no key in common.
+    """
+    if (first.space, first.space_digest) != (second.space, second.space_digest):
+        raise TableError(
+            f"these are of different spaces: {first.space} ({first.space_digest[:10]}) and {second.space} ({second.space_digest[:10]})",
+            "keys of one space mean nothing in another: compare tables of one space, made by versions that agree on its layers",
+        )
+    target = first.target.differences(second.target)
+    own, other = _by_identity(first), _by_identity(second)
+    common = [identity for identity in own if identity in other]
+    if not common:
+        raise TableError("the tables have no row of one key in common", "compare tables of the same layers, kernels or networks")
+    floors = (first.noise_floor, second.noise_floor)
+    found = [
+        _change(identity, own[identity], other[identity], floors) for identity in common if _both_measured(own[identity], other[identity])
+    ]
+    tested = [number for number, change in enumerate(found) if isfinite(change.p)]
+    corrected = [nan] * len(found)
+    if tested:
+        for number, p in zip(tested, stats.false_discovery_control([found[number].p for number in tested]), strict=True):
+            corrected[number] = float(p)
+    changes = tuple(
+        Change(one.level, one.role, one.key, one.first_us, one.second_us, one.ratio, one.relative_error, p, p <= false_discoveries)
+        for one, p in zip(found, corrected, strict=True)
+    )
+    changes = tuple(sorted(changes, key=lambda change: -abs(log(change.ratio))))
+    levels = dict.fromkeys(change.level for change in changes)
+    typical = {level: median(change.ratio for change in changes if change.level == level) for level in levels}
+    only_first, only_second = (tuple(one for one in mine if one not in theirs) for mine, theirs in ((own, other), (other, own)))
+    return Differences(changes, only_first, only_second, target, typical, floors, false_discoveries)
+
+
+def _by_identity(table: LatencyTable) -> dict[Identity, Row]:
+    found: dict[Identity, Row] = {}
+    for row in table.rows.to_pylist():
+        found.setdefault((row["level"], row["role"], row["key"]), row)
+    return found
+
+
+def _both_measured(first: Row, second: Row) -> bool:
+    return all(row["latency_us"] is not None and isfinite(row["latency_us"]) and row["latency_us"] > 0 for row in (first, second))
+
+
+def _change(identity: Identity, first: Row, second: Row, floors: tuple[float, float]) -> Change:
+    ratio = second["latency_us"] / first["latency_us"]
+    errors = [_own_error(first), _own_error(second), *(floor for floor in floors if isfinite(floor))]
+    error = sqrt(sum(value**2 for value in errors if value is not None)) if any(value is not None for value in errors) else nan
+    p = float(2 * stats.norm.sf(abs(log(ratio)) / error)) if error > 0 else nan
+    return Change(*identity, first["latency_us"], second["latency_us"], ratio, error, p, significant=False)
+
+
+def _own_error(row: Row) -> float | None:
+    """Relative standard error of a row: of its interval, else its noise floor, None where neither is told."""
+    low, high = row["interval_low_us"], row["interval_high_us"]
+    if low is not None and high is not None and 0 < low <= high:
+        return float(np.log(high / low)) / 2 / _HALF_WIDTH_90
+    floor = row["noise_floor"]
+    return float(floor) if floor is not None and isfinite(floor) else None

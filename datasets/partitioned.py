@@ -1,0 +1,269 @@
+"""Tables of many devices as one dataset: a folder or an object store that is asked for one device and operator without reading the rest.
+
+::
+
+    URL/device=D/runtime=R/space=S/level=L/<content hash>.parquet      parts, one a table
+                                          /merged-*.parquet, log-*.json  after a compaction
+
+The names of the folders are percent-encoded, as Hive's are. pandas, Polars and DuckDB read the parts without this package.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+
+from layerclock.datasets.partitions import State, commit, state_of
+from layerclock.datasets.schema import FOOTER_KEY, LEVELS, SCHEMA
+from layerclock.datasets.storage import Storage
+from layerclock.datasets.table import LatencyTable, Provenance
+from layerclock.errors import ArgumentError, TableError
+from layerclock.target import Target
+from layerclock.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["EVERYTHING", "Compacted", "LatencyDataset", "Selection"]
+
+_FOLDERS = ("device", "runtime", "space", "level")
+_ROWS_A_GROUP = 32_768
+_READS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What to take of a dataset; None takes all. ``runtime`` is name and version (``openvino 2026.4.1``), or the name alone."""
+
+    device: str | None = None
+    runtime: str | None = None
+    space: str | None = None
+    level: str | None = None
+    op: str | None = None
+    key: str | None = None
+
+
+EVERYTHING = Selection()
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """What a compaction did, over all partitions."""
+
+    parts_before: int
+    parts_after: int
+    bytes_written: int
+
+
+class LatencyDataset:
+    """A dataset at ``url``: a folder, ``memory://NAME``, ``s3://BUCKET/FOLDER``, or whatever else fsspec knows.
+
+    Any number of processes may append, read and compact at once. Raises what :class:`~layerclock.datasets.storage.Storage` raises.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.storage = Storage(url)
+
+    def append(self, table: LatencyTable) -> int:
+        """Add a table: the number of rows that were added, 0 if all of them are there.
+
+        A table appended twice, or by two at once, adds nothing the second time: parts are named by content. Raises
+        :class:`~layerclock.errors.OutputError` if the place cannot be written.
+        """
+        footer = table.footer()
+        content_hash, added = str(footer["content_hash"]), 0
+        name = f"{content_hash[:32]}.parquet"
+        for identity, target in table.targets.items():
+            of_target = table.rows.filter(pc.equal(table.rows["target_id"], identity))
+            for level in LEVELS:
+                rows = of_target.filter(pc.equal(of_target["level"], level))
+                folder = _folder(target, table.space, level)
+                if len(rows) and not state_of(self.storage, folder).holds(name):
+                    self.storage.write(f"{folder}/{name}", _as_part(rows, {content_hash: footer}))
+                    added += len(rows)
+        return added
+
+    def query(self, selection: Selection = EVERYTHING) -> pa.Table:
+        """The rows that ``selection`` takes, in the columns of the schema; its metadata hold the footers of the tables they are from.
+
+        Only the folders of what is selected are listed, and only the row groups that may hold the operator are read. Raises
+        :class:`TableError` if nothing of that device, runtime, space or level is there, or a part is damaged.
+        """
+        for _ in range(_READS):
+            try:
+                return self._query(selection)
+            except FileNotFoundError:  # a compaction replaced what had just been listed
+                continue
+        raise TableError(f"{self.storage.url} changed {_READS} times while it was read", "try again")
+
+    def count(self, selection: Selection = EVERYTHING) -> int:
+        """How many rows the partitions that ``selection`` takes hold, from the parts' footers alone; operators and keys do not count."""
+        paths = [
+            self.storage.path(f"{folder}/{name}") for folder in self._partitions(selection) for name in state_of(self.storage, folder).parts
+        ]
+        dataset = pads.FileSystemDataset.from_paths(paths, schema=SCHEMA, format=pads.ParquetFileFormat(), filesystem=self.storage.arrow)
+        return int(dataset.count_rows())
+
+    def table(self, selection: Selection) -> LatencyTable:
+        """The same as one latency table whose parents are the tables it is from.
+
+        Raises :class:`~layerclock.errors.ArgumentError` if they are of several spaces.
+        """
+        rows = self.query(selection)
+        footers = json.loads(rows.schema.metadata[FOOTER_KEY])
+        spaces = {(footer["space"], footer["space_digest"]) for footer in footers.values()}
+        if len(spaces) > 1:
+            listed = ", ".join(sorted(space for space, _ in spaces)[:4])
+            raise ArgumentError(f"a table is of one space, and this selection of {len(spaces)}: {listed}", "name one with --space")
+        ((space, digest),) = spaces
+        present = set(pc.unique(rows["target_id"]).to_pylist())
+        targets = {one.id: one for footer in footers.values() for one in map(_target, footer["targets"]) if one.id in present}
+        written = max(str(footer["provenance"]["written_utc"]) for footer in footers.values())
+        licences = sorted({str(footer["provenance"]["licence"]) for footer in footers.values()})
+        provenance = Provenance(
+            f"layerclock {VERSION}", f"selected from {self.storage.url}", "", written, " and ".join(licences),
+            {"source": self.storage.url}, tuple(sorted(footers)),
+        )  # fmt: skip
+        return LatencyTable(rows.replace_schema_metadata(SCHEMA.metadata).cast(SCHEMA), targets, space, digest, provenance)
+
+    def compact(self, most_bytes: int = 64 * 2**20) -> Compacted:
+        """Merge the small parts of every partition into parts of about ``most_bytes``, sorted by operator.
+
+        A crash at any moment leaves every row there once; of two compactions at once, one takes effect. Raises
+        :class:`~layerclock.errors.OutputError` if the place cannot be written.
+        """
+        before = after = written = 0
+        for folder in self._partitions(Selection()):
+            state = state_of(self.storage, folder)
+            merged, replaced = dict[str, int](), set[str]()
+            for batch in _batches(state, most_bytes):
+                content = self._merged(folder, batch)
+                name = f"merged-{uuid.uuid4().hex}.parquet"
+                self.storage.write(f"{folder}/{name}", content)
+                merged[name] = len(content)
+                replaced |= set(batch)
+            took = bool(merged) and commit(self.storage, folder, state, merged, replaced)
+            before += len(state.parts)
+            after += len(state.parts) - (len(replaced) - len(merged) if took else 0)
+            written += sum(merged.values())
+        return Compacted(before, after, written)
+
+    def _query(self, selection: Selection) -> pa.Table:
+        folders = list(self._partitions(selection))
+        states = {folder: state_of(self.storage, folder) for folder in folders}
+        paths = [self.storage.path(f"{folder}/{name}") for folder, state in states.items() for name in state.parts]
+        if not paths:
+            raise TableError(f"{self.storage.url} holds nothing of {_told(selection)}", "layerclock table query URL lists what it holds")
+        keep = None
+        for column, value in (("op", selection.op), ("key", selection.key)):
+            if value is not None:
+                rule = pads.field(column) == value
+                keep = rule if keep is None else keep & rule
+        arrow = self.storage.arrow
+        try:
+            dataset = pads.FileSystemDataset.from_paths(
+                paths, schema=SCHEMA, format=pads.ParquetFileFormat(), filesystem=arrow
+            )  # fmt: skip
+            scanner = dataset.scanner(filter=keep, batch_size=_ROWS_A_GROUP, batch_readahead=1, fragment_readahead=2, use_threads=True)
+            rows = scanner.to_table()
+            footers: dict[str, Any] = {}
+            for path in paths:
+                with arrow.open_input_file(path) as file:
+                    footers |= json.loads((pq.read_schema(file).metadata or {})[FOOTER_KEY])
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+            first = (str(error).splitlines() or ["?"])[0]
+            raise TableError(
+                f"a part of {self.storage.url} is damaged: {first}", "delete that part, and publish its table again"
+            ) from error
+        present = set(pc.unique(rows["target_id"]).to_pylist())
+        of_rows = {name: one for name, one in footers.items() if any(_target(target).id in present for target in one["targets"])}
+        return rows.replace_schema_metadata({FOOTER_KEY: json.dumps(of_rows or footers)})
+
+    def partitions(self, selection: Selection) -> list[dict[str, str]]:
+        """Device, runtime, space and level of each partition that ``selection`` takes."""
+        return [
+            {name: unquote(part.partition("=")[2]) for name, part in zip(_FOLDERS, folder.split("/"), strict=True)}
+            for folder in self._partitions(selection)
+        ]
+
+    def _partitions(self, selection: Selection) -> Iterator[str]:
+        """Folders of the partitions; what is selected by its whole name is not searched for."""
+        folders = [""]
+        for name in _FOLDERS:
+            wanted = getattr(selection, name)
+            deeper = []
+            for folder in folders:
+                at = f"{folder}/" if folder else ""
+                if wanted is not None and name != "runtime":
+                    deeper.append(f"{at}{name}={_quoted(wanted)}")
+                    continue
+                found = sorted(part for part in self.storage.names(folder) if part.startswith(f"{name}="))
+                deeper += [f"{at}{part}" for part in found if wanted is None or _is_runtime(part, wanted)]
+            folders = deeper
+        yield from folders
+
+    def _merged(self, folder: str, names: list[str]) -> bytes:
+        tables: list[pa.Table] = []
+        footers: dict[str, Any] = {}
+        for name in names:
+            rows = pq.read_table(io.BytesIO(self.storage.read(f"{folder}/{name}")))
+            footers |= json.loads(rows.schema.metadata[FOOTER_KEY])
+            tables.append(rows.replace_schema_metadata(None))
+        return _as_part(pa.concat_tables(tables), footers)
+
+
+def _as_part(rows: pa.Table, footers: dict[str, Any]) -> bytes:
+    file = io.BytesIO()
+    ordered = rows.sort_by([("op", "ascending"), ("key", "ascending")]).replace_schema_metadata({FOOTER_KEY: json.dumps(footers)})
+    pq.write_table(ordered, file, compression="zstd", row_group_size=_ROWS_A_GROUP, write_page_checksum=True)
+    return file.getvalue()
+
+
+def _batches(state: State, most_bytes: int) -> Iterator[list[str]]:
+    """Small parts in groups of about the wanted size, smallest first; one alone is left as it is."""
+    batch, size = list[str](), 0
+    for name, own in sorted(state.parts.items(), key=lambda part: (part[1], part[0])):
+        if own >= most_bytes // 2:
+            break
+        batch.append(name)
+        size += own
+        if size >= most_bytes:
+            yield batch
+            batch, size = [], 0
+    if len(batch) > 1:
+        yield batch
+
+
+def _folder(target: Target, space: str, level: str) -> str:
+    values = (target.device, f"{target.runtime} {target.runtime_version}".strip(), space, level)
+    return "/".join(f"{name}={_quoted(value)}" for name, value in zip(_FOLDERS, values, strict=True))
+
+
+def _quoted(text: str) -> str:
+    """As Hive writes it; a name of dots or of nothing would be another folder."""
+    return quote(text, safe="").replace(".", "%2E") if set(text) <= {"."} else quote(text, safe="")
+
+
+def _is_runtime(part: str, wanted: str) -> bool:
+    own = unquote(part.partition("=")[2])
+    return own == wanted or own.partition(" ")[0] == wanted
+
+
+def _told(selection: Selection) -> str:
+    named = [f"{name} {value!r}" for name in _FOLDERS if (value := getattr(selection, name)) is not None]
+    return ", ".join(named) or "anything"
+
+
+def _target(fields: dict[str, Any]) -> Target:
+    return Target.from_json(json.dumps(fields))

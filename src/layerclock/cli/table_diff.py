@@ -1,0 +1,69 @@
+"""``layerclock table diff``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from layerclock.cli.output import json_option, print_json, print_table
+
+if TYPE_CHECKING:
+    from layerclock.datasets.differences import Differences
+
+__all__ = ["command"]
+
+
+@click.command("diff")
+@click.argument("first", type=click.Path(path_type=Path))
+@click.argument("second", type=click.Path(path_type=Path))
+@click.option("--false-discoveries", default=0.05, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True),
+              help="Share of the significant changes that may be none.")  # fmt: skip
+@click.option("--top", default=20, show_default=True, help="How many rows, most changed first; 0 for all.")
+@json_option
+def command(first: Path, second: Path, false_discoveries: float, top: int, as_json: bool) -> None:
+    """Say what changed between two tables of one space, such as of two versions of a runtime, and what of it is more than noise.
+
+    Each row's interval and both tables' noise floors say what noise is; the number of rows is corrected for.
+
+    Example: layerclock table diff old/table.parquet new/table.parquet
+    """
+    from layerclock.datasets.differences import compare_tables
+    from layerclock.datasets.table import read_table
+
+    found = compare_tables(read_table(first), read_table(second), false_discoveries)
+    if as_json:
+        print_json({"first": str(first), "second": str(second), **asdict(found)})
+        return
+    facts = [(name, f"{own} -> {other}") for name, (own, other) in found.target.items()] or [("target", "the same")]
+    facts += [(f"typical {level}", f"{ratio - 1:+.2%}") for level, ratio in found.typical.items()]
+    facts += [("noise floors", " and ".join(f"{floor:.2%}" if isfinite(floor) else "not told" for floor in found.noise_floors))]
+    facts += [
+        ("significant", _counted(found)),
+        ("only in the first", _listed(found.only_first)),
+        ("only in the second", _listed(found.only_second)),
+    ]
+    print_table(f"{first} -> {second}", ("", ""), facts)
+    shown = found.changes[:top] if top else found.changes
+    cells = [
+        (f"{one.first_us:.1f}", f"{one.second_us:.1f}", f"{one.ratio - 1:+.1%}", f"{one.p:.2g}" if isfinite(one.p) else "-",
+         "yes" if one.significant else "no", one.level, one.key)
+        for one in shown
+    ]  # fmt: skip
+    click.echo()
+    print_table(
+        f"{len(shown)} of {len(found.changes)} rows, most changed first", ("us", "us", "change", "p", "sure", "level", "key"), cells
+    )
+
+
+def _counted(found: Differences) -> str:
+    slower = sum(one.significant and one.ratio > 1 for one in found.changes)
+    faster = sum(one.significant and one.ratio < 1 for one in found.changes)
+    return f"{slower} slower, {faster} faster, of {len(found.changes)}; at most {found.level:.0%} of these by chance"
+
+
+def _listed(keys: tuple[tuple[str, str, str], ...]) -> str:
+    return f"{len(keys)}" + (f", such as {keys[0][2]}" if keys else "")

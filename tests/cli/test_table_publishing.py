@@ -1,0 +1,91 @@
+"""``layerclock table card``, ``diff``, ``merge``, ``publish``, ``query`` and ``compact``, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pytest
+
+from layerclock.datasets.schema import SCHEMA
+from layerclock.datasets.table import read_table
+
+if TYPE_CHECKING:
+    from layerclock.datasets.table import LatencyTable
+
+PROGRAM = str(Path(sys.executable).with_name("layerclock"))
+
+
+def run(*words: str | Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([PROGRAM, *map(str, words)], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == expect, f"{words} gave {done.returncode}: {done.stdout}{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture
+def two(fake_table: LatencyTable, tmp_path: Path) -> tuple[Path, Path]:
+    """The same table of two versions of a runtime, of which the newer takes twice as long."""
+    target = replace(fake_table.target, runtime_version="2")
+    rows = fake_table.rows.to_pylist()
+    for row in rows:
+        row["target_id"] = target.id
+        row.update({name: row[name] * 2 for name in ("latency_us", "interval_low_us", "interval_high_us") if row[name] is not None})
+    newer = replace(fake_table, rows=pa.Table.from_pylist(rows, schema=SCHEMA), targets={target.id: target})
+    paths = tmp_path / "old.parquet", tmp_path / "new.parquet"
+    fake_table.write(paths[0])
+    newer.write(paths[1])
+    return paths
+
+
+def test_a_card_is_written_and_printed(two: tuple[Path, Path], tmp_path: Path) -> None:
+    run("table", "card", two[0], "-o", tmp_path / "card.md")
+    text = (tmp_path / "card.md").read_text()
+    assert read_table(two[0]).content_hash in text
+    assert json.loads(run("table", "card", two[0], "--json").stdout)["card"] == text
+    assert run("table", "card", two[0]).stdout.strip() == text.strip()
+
+
+def test_two_versions_are_compared_and_not_merged(two: tuple[Path, Path], tmp_path: Path) -> None:
+    told = json.loads(run("table", "diff", *two, "--json").stdout)
+    assert told["typical"]["network"] == pytest.approx(2)
+    assert told["target"] == {"runtime_version": ["1", "2"]} or list(told["target"]) == ["runtime_version"]
+    said = run("table", "diff", *two).stdout
+    assert "+100.0%" in said
+    assert "runtime_version" in said
+    refused = run("table", "merge", *two, "-o", tmp_path / "both.parquet", expect=1)
+    assert "the targets differ in runtime_version" in refused.stderr
+    assert not (tmp_path / "both.parquet").exists()
+    merged = json.loads(run("table", "merge", two[0], two[0], "-o", tmp_path / "both.parquet", "--json").stdout)
+    assert merged["parents"] == [read_table(two[0]).content_hash]
+
+
+def test_rows_go_out_and_come_back(two: tuple[Path, Path], tmp_path: Path) -> None:
+    for kind in ("csv", "jsonl"):
+        run("table", "export", two[0], "--to", kind, "-o", tmp_path / f"rows.{kind}")
+        (told,) = json.loads(run("table", "import", "rows", tmp_path / f"rows.{kind}", "-o", tmp_path / kind, "--json").stdout)
+        assert read_table(told["table"]).content_hash == read_table(two[0]).content_hash
+
+
+def test_tables_are_published_asked_for_and_compacted(two: tuple[Path, Path], tmp_path: Path) -> None:
+    url = tmp_path / "dataset"
+    first = json.loads(run("table", "publish", *two, "--to", url, "--json").stdout)["rows_added"]
+    assert set(first.values()) == {len(read_table(two[0]))}
+    again = json.loads(run("table", "publish", *two, "--to", url, "--json").stdout)["rows_added"]
+    assert set(again.values()) == {0}
+    op = read_table(two[0]).level("layer")["op"][0].as_py()
+    run("table", "query", url, "--device", "fake:cpu", "--runtime", "fake 2", "--op", op, "-o", tmp_path / "some.parquet")
+    some = read_table(tmp_path / "some.parquet")
+    assert some.provenance.parents == (read_table(two[1]).content_hash,)
+    assert set(some.rows["op"].to_pylist()) == {op}
+    listed = json.loads(run("table", "query", url, "--json").stdout)
+    assert sum(part["rows"] for part in listed) == 2 * len(read_table(two[0]))
+    assert "fake 2" in run("table", "query", url).stdout
+    assert "parts are" in run("table", "compact", url).stdout
+    nothing = run("table", "query", url, "--device", "another", "-o", tmp_path / "none.parquet", expect=1)
+    assert "holds nothing of device 'another'" in nothing.stderr

@@ -1,0 +1,253 @@
+"""A dataset of many tables: on disk, in memory and on an S3 server, with several writers, crashes and compactions."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from layerclock.datasets import partitions
+from layerclock.datasets.partitioned import LatencyDataset, Selection
+from layerclock.datasets.schema import SCHEMA
+from layerclock.datasets.storage import Storage
+from layerclock.errors import ArgumentError, OutputError, TableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from layerclock.datasets.table import LatencyTable
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """A bucket of moto's server, an S3 that listens on this machine."""
+    import boto3  # type: ignore[import-untyped]
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (
+            ("AWS_ENDPOINT_URL", f"http://{host}:{port}"),
+            ("AWS_ACCESS_KEY_ID", "testing"),
+            ("AWS_SECRET_ACCESS_KEY", "testing"),
+            ("AWS_DEFAULT_REGION", "us-east-1"),
+        ):
+            patch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket="latencies")
+        yield "s3://latencies"
+    server.stop()
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "local":
+        return str(tmp_path / "dataset")
+    if request.param == "memory":
+        return f"memory://{tmp_path.name}"
+    return f"{request.getfixturevalue('s3')}/{tmp_path.name}"
+
+
+def _on(table: LatencyTable, device: str, factor: float = 1.0, version: str = "1") -> LatencyTable:
+    """The same measurements as another device would have made them."""
+    target = replace(table.target, device=device, runtime_version=version)
+    rows = [
+        {**row, "target_id": target.id, "device": device, "runtime_version": f"{target.runtime} {version}",
+         "latency_us": None if row["latency_us"] is None else row["latency_us"] * factor}
+        for row in table.rows.to_pylist()
+    ]  # fmt: skip
+    return replace(table, rows=pa.Table.from_pylist(rows, schema=SCHEMA), targets={target.id: target})
+
+
+def _same(first: pa.Table, second: pa.Table) -> bool:
+    order = [("target_id", "ascending"), ("level", "ascending"), ("role", "ascending"), ("key", "ascending"), ("latency_us", "ascending")]
+    one, other = (rows.replace_schema_metadata(None).cast(pa.schema(list(SCHEMA))).sort_by(order) for rows in (first, second))
+    return json.dumps(one.to_pylist()) == json.dumps(other.to_pylist())
+
+
+def test_what_is_appended_is_found_and_appending_twice_adds_nothing(fake_table: LatencyTable, url: str) -> None:
+    dataset = LatencyDataset(url)
+    first, second = _on(fake_table, "board:a"), _on(fake_table, "board/b?=%.", 2.0)
+    assert dataset.append(first) == len(first)
+    assert dataset.append(first) == 0
+    assert LatencyDataset(url).append(second) == len(second)
+    assert _same(dataset.query(Selection()), pa.concat_tables([first.rows, second.rows]))
+    assert _same(dataset.query(Selection(device="board/b?=%.")), second.rows)
+    op = first.level("layer")["op"][0].as_py()
+    found = dataset.query(Selection(device="board:a", runtime="fake", level="layer", op=op))
+    expected = first.level("layer")
+    assert _same(found, expected.filter(pc.equal(expected["op"], op)))
+    assert dataset.query(Selection(device="board:a", op="no such operator")).num_rows == 0
+    with pytest.raises(TableError, match="holds nothing of device 'board:c'"):
+        dataset.query(Selection(device="board:c"))
+    assert {part["device"] for part in dataset.partitions(Selection())} == {"board:a", "board/b?=%."}
+
+
+def test_a_selection_is_a_table_with_its_parents(fake_table: LatencyTable, url: str) -> None:
+    dataset = LatencyDataset(url)
+    first, other = _on(fake_table, "board:a"), replace(_on(fake_table, "board:b"), space="another", space_digest="x")
+    dataset.append(first)
+    dataset.append(other)
+    table = dataset.table(Selection(device="board:a"))
+    assert _same(table.rows, first.rows)
+    assert (table.space, table.targets, table.provenance.parents) == (first.space, first.targets, (first.content_hash,))
+    with pytest.raises(ArgumentError, match="one space, and this selection of 2"):
+        dataset.table(Selection())
+
+
+def test_compaction_keeps_every_row_once_and_reduces_the_parts(fake_table: LatencyTable, url: str) -> None:
+    dataset = LatencyDataset(url)
+    tables = [_on(fake_table, "board:a", 1 + number) for number in range(4)]
+    for table in tables[:3]:
+        dataset.append(table)
+    done = dataset.compact()
+    assert (done.parts_before, done.parts_after) == (9, 3)
+    assert _same(dataset.query(Selection()), pa.concat_tables([table.rows for table in tables[:3]]))
+    assert dataset.append(tables[1]) == 0, "what was merged is known still"
+    assert dataset.append(tables[3]) == len(tables[3])
+    assert dataset.compact().parts_after == 3
+    assert dataset.compact().bytes_written == 0, "nothing is left to do"
+    assert _same(dataset.query(Selection()), pa.concat_tables([table.rows for table in tables]))
+    assert set(dataset.table(Selection()).provenance.parents) == {table.content_hash for table in tables}
+
+
+class _CrashError(Exception):
+    """The power went out."""
+
+
+@pytest.mark.parametrize("survived", range(14))
+def test_a_crash_at_any_moment_of_a_compaction_loses_and_doubles_nothing(
+    fake_table: LatencyTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int
+) -> None:
+    dataset = LatencyDataset(str(tmp_path))
+    tables = [_on(fake_table, "board:a", 1 + number) for number in range(3)]
+    for table in tables:
+        dataset.append(table)
+    left = survived
+
+    def counted(original: Any) -> Any:
+        def step(self: Storage, *arguments: Any) -> Any:
+            nonlocal left
+            if not left:
+                raise _CrashError
+            left -= 1
+            return original(self, *arguments)
+
+        return step
+
+    with monkeypatch.context() as patch:
+        for name in ("write", "create", "remove"):
+            patch.setattr(Storage, name, counted(getattr(Storage, name)))
+        with pytest.raises(_CrashError):
+            dataset.compact()
+    expected = pa.concat_tables([table.rows for table in tables])
+    assert _same(dataset.query(Selection()), expected)
+    assert [dataset.append(table) for table in tables] == [0, 0, 0]
+    dataset.compact()
+    assert _same(dataset.query(Selection()), expected)
+
+
+def test_of_two_compactions_at_once_one_takes_effect(fake_table: LatencyTable, url: str) -> None:
+    dataset = LatencyDataset(url)
+    tables = [_on(fake_table, "board:a", 1 + number) for number in range(3)]
+    for table in tables:
+        dataset.append(table)
+    (folder,) = (folder for folder in dataset._partitions(Selection()) if folder.endswith("level=layer"))
+    before = partitions.state_of(dataset.storage, folder)
+    dataset.compact()
+    dataset.storage.write(f"{folder}/merged-late.parquet", dataset.storage.read(f"{folder}/{next(iter(_live(dataset, folder)))}"))
+    assert not partitions.commit(dataset.storage, folder, before, {"merged-late.parquet": 1}, set(before.parts))
+    assert "merged-late.parquet" not in dataset.storage.names(folder)
+    assert _same(dataset.query(Selection()), pa.concat_tables([table.rows for table in tables]))
+
+
+def _live(dataset: LatencyDataset, folder: str) -> dict[str, int]:
+    return partitions.state_of(dataset.storage, folder).parts
+
+
+def test_several_writers_a_reader_and_a_compaction_at_once(fake_table: LatencyTable, tmp_path: Path) -> None:
+    """Processes append different tables and the same one, while this one compacts and reads; every row is there once."""
+    tables = [_on(fake_table, "board:a", 1 + number) for number in range(6)]
+    for number, table in enumerate(tables):
+        table.write(tmp_path / f"{number}.parquet")
+    code = (
+        "import sys\nfrom layerclock.datasets.partitioned import LatencyDataset\nfrom layerclock.datasets.table import read_table\n"
+        "dataset = LatencyDataset(sys.argv[1])\nfor path in sys.argv[2:]:\n    dataset.append(read_table(path))\n"
+    )
+    url = str(tmp_path / "dataset")
+    shares = [(0, 1, 2), (2, 3, 0), (4, 5, 2)]
+    command = [sys.executable, "-c", code, url]
+    writers = [subprocess.Popen([*command, *(str(tmp_path / f"{number}.parquet") for number in share)]) for share in shares]
+    dataset, sizes = LatencyDataset(url), {len(fake_table) * number for number in range(7)}
+    while any(writer.poll() is None for writer in writers):
+        dataset.compact()
+        try:
+            layers = dataset.query(Selection(level="layer")).num_rows
+        except TableError:
+            continue
+        assert layers % fake_table.level("layer").num_rows == 0, "no half part is ever seen"
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    dataset.compact()
+    assert dataset.query(Selection()).num_rows in sizes
+    assert _same(dataset.query(Selection()), pa.concat_tables([table.rows for table in tables]))
+    hidden = [name for _, _, files in os.walk(url) for name in files if name.endswith(".draft")]
+    assert not hidden
+
+
+def test_of_many_creators_of_one_name_one_succeeds(url: str) -> None:
+    storage = Storage(url)
+    with ThreadPoolExecutor(4) as pool:
+        took = list(pool.map(lambda number: storage.create("folder/name", str(number).encode()), range(8)))
+    assert took.count(True) == 1 or url.startswith("memory:")
+    assert storage.read("folder/name") == str(took.index(True)).encode() or url.startswith("memory:")
+
+
+def test_damage_and_strange_places_are_told(fake_table: LatencyTable, tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="is no place for a dataset"):
+        LatencyDataset("nonsense://x")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write"):
+        LatencyDataset(str(tmp_path / "file")).append(fake_table)
+    dataset = LatencyDataset(str(tmp_path / "dataset"))
+    dataset.append(fake_table)
+    part = next((tmp_path / "dataset").rglob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:-100])
+    with pytest.raises(TableError, match=r"a part of .* is damaged"):
+        dataset.query(Selection())
+    for log in ("{", "[]", '{"merged": 1, "contains": []}'):
+        (part.parent / "log-00000001.json").write_text(log)
+        with pytest.raises(TableError, match=r"log-00000001\.json is damaged"):
+            dataset.query(Selection())
+
+
+def test_polars_and_duckdb_read_tables_and_datasets_without_this_package(fake_table: LatencyTable, tmp_path: Path) -> None:
+    import duckdb
+    import polars as pl
+
+    path = tmp_path / "table.parquet"
+    fake_table.write(path)
+    frame = pl.read_parquet(path)
+    assert frame.columns == SCHEMA.names
+    assert frame.filter(pl.col("level") == "layer")["latency_us"].to_list() == fake_table.level("layer")["latency_us"].to_pylist()
+    query = "select level, count(*), sum(latency_us) from read_parquet(?) group by level order by level"
+    told = duckdb.connect().execute(query, [str(path)]).fetchall()
+    for level, number, total in told:
+        rows = fake_table.level(level)
+        assert (number, total) == (rows.num_rows, pytest.approx(pc.sum(rows["latency_us"]).as_py()))
+    dataset = LatencyDataset(str(tmp_path / "dataset"))
+    for device in ("board:a", "board:b"):
+        dataset.append(_on(fake_table, device))
+    query = "select count(*) from read_parquet(?, hive_partitioning = false)"
+    found = duckdb.connect().execute(query, [f"{tmp_path}/dataset/**/*.parquet"]).fetchall()
+    assert found == [(2 * len(fake_table),)]
+    assert pl.scan_parquet(f"{tmp_path}/dataset/**/*.parquet").select(pl.len()).collect().item() == 2 * len(fake_table)
