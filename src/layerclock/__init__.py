@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from layerclock.predictors.portable import OnnxPredictor, load
     from layerclock.predictors.portable_kernels import KernelPredictor, load_kernelwise
     from layerclock.profiler.campaign import profile
+    from layerclock.reports.report import report
     from layerclock.search.loop import pareto_search
     from layerclock.search.objective import Objective, accuracy_objective, latency_objective
     from layerclock.space import Gene, Site, SiteIndex
@@ -50,6 +51,7 @@ _HOMES = {
     "pareto_search": "search.loop",
     "profile": "profiler.campaign",
     "read_table": "datasets.table",
+    "report": "reports.report",
 }
 
 __all__ = [
@@ -77,6 +79,7 @@ __all__ = [
     "pareto_search",
     "profile",
     "read_table",
+    "report",
 ]
 
 

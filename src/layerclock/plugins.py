@@ -30,12 +30,14 @@ __all__ = [
 # Which extra brings the package that a plug-in needs; used for the hint of MissingExtraError.
 _EXTRAS = {
     "matplotlib": "search",
+    "jinja2": "report",
     "moocore": "search",
     "PIL": "supernet",
     "onnx": "export",
     "onnxscript": "export",
     "openvino": "openvino",
     "pandas": "tables",
+    "plotly": "report",
     "pyarrow": "tables",
     "pymoo": "search",
     "safetensors": "supernet",

@@ -25,6 +25,7 @@ _VERBS = {
     "predict": ("predict", "Predict the latency of networks."),
     "search": ("search", "Search a space for Pareto-optimal networks."),
     "coexplore": ("coexplore", "Search networks and the accelerators that run them together."),
+    "report": ("report", "Show campaigns, tables, predictors and searches on one HTML page."),
 }
 
 

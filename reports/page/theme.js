@@ -1,0 +1,77 @@
+// What all drawings share: the data, the colours of the page as it is now, and one register of what was drawn.
+const DATA = JSON.parse(document.getElementById("data").textContent);
+const HOVERS = matchMedia("(hover: hover)").matches;
+const CONFIG = { displayModeBar: false, responsive: true, scrollZoom: false };
+const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross"];
+const drawings = new Map();
+
+const byId = (id) => document.getElementById(id);
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const series = (number) => colour(`c${(number % 7) + 1}`);
+const narrow = () => innerWidth < 640;
+
+// Plotly reads some markup in texts, links among it: what comes from files must stay the text that it is.
+const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+const short = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+const words = (name) => name.replace(/_/g, " ");
+
+function digits(value, most = 4) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  return Number(value.toPrecision(most)).toLocaleString("en", { maximumSignificantDigits: most });
+}
+
+function axis(title, more = {}) {
+  return {
+    title: { text: plain(title), font: { size: 13, color: colour("quiet") }, standoff: 10 }, gridcolor: colour("grid"), linecolor: colour("line"),
+    zerolinecolor: colour("line"), tickfont: { size: 12, color: colour("quiet") }, automargin: true, ...more,
+  };
+}
+
+// Ticks at 1, 2 and 5 of each decade of a logarithmic axis, as far as they are not too many.
+const logarithmic = (title, more = {}) => axis(title, { type: "log", dtick: "D2", exponentformat: "none", minexponent: 9, ...more });
+
+function layout(more = {}) {
+  return {
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", height: narrow() ? 330 : 400, margin: { l: 8, r: 10, t: 12, b: 8 },
+    font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("ink") }, hovermode: "closest", dragmode: HOVERS ? "zoom" : false,
+    hoverlabel: { bgcolor: colour("card"), bordercolor: colour("line"), font: { size: 13, color: colour("ink") }, align: "left", namelength: 0 },
+    legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", font: { size: 12.5, color: colour("quiet") } }, ...more,
+  };
+}
+
+// Half-open bars of uncertainty: distances from values to the ends of their intervals.
+function interval(values, low, high, more = {}) {
+  const reach = (ends) => values.map((value, n) => (ends[n] === null || value === null ? 0 : Math.abs(ends[n] - value)));
+  return { type: "data", symmetric: false, array: reach(high), arrayminus: reach(low), thickness: 1.2, width: 3, color: colour("quiet"), ...more };
+}
+
+function draw(id, make, listen) {
+  if (!byId(id)) return;
+  const made = make();
+  if (!drawings.has(id)) {
+    Plotly.newPlot(byId(id), made.data, made.layout, CONFIG);
+    listen?.(byId(id));
+    document.documentElement.dataset.drawn = String(drawings.size + 1);
+    if (!drawings.size) performance.mark("first-drawing");
+  } else {
+    Plotly.react(byId(id), made.data, made.layout, CONFIG);
+  }
+  drawings.set(id, make);
+}
+
+const redraw = () => drawings.forEach((make, id) => draw(id, make));
+const barHeight = (bars) => 64 + 23 * bars;
+
+// A select's options as [value, text]; calls back when another is chosen.
+function choices(id, options, chosen, changed) {
+  const select = byId(id);
+  select.replaceChildren(...options.map(([value, text]) => new Option(text, value, false, String(value) === String(chosen))));
+  select.onchange = () => changed(select.value);
+}
+
+function cell(kind, text, row = false) {
+  const made = document.createElement(kind);
+  made.textContent = text;
+  if (row) made.scope = "row";
+  return made;
+}
