@@ -48,8 +48,7 @@ def differences(tables: list[TableInput]) -> Section:
             )
         )
         return section
-    section.drawings["difference"] = {"first": first.name, "second": second.name, "layers": _columns(layers), "kinds": _by_kind(layers),
-                                      "networks": _columns(networks)}  # fmt: skip
+    section.drawings["difference"] = {"first": first.name, "second": second.name, "layers": _columns(layers), "kinds": _by_kind(layers)}
     return section
 
 
@@ -102,7 +101,7 @@ def _largest(layers: list[tuple[Row, Row]]) -> list[dict[str, Any]]:
 
 def _columns(pairs: list[tuple[Row, Row]]) -> dict[str, Any]:
     return {
-        "name": layer_names([ours for ours, _ in pairs]) if pairs and pairs[0][0]["level"] == "layer" else [f"network {n + 1}" for n in range(len(pairs))],
+        "name": layer_names([ours for ours, _ in pairs]),
         "op": [ours["op"] for ours, _ in pairs],
         **{
             f"{side}_{field}": rounded(pair[position][column] for pair in pairs)
@@ -118,6 +117,7 @@ def _by_kind(layers: list[tuple[Row, Row]]) -> list[dict[str, Any]]:
     for (ours, _), ratio in zip(layers, _ratio(layers).tolist(), strict=True):
         kinds[ours["op"]].append(ratio)
     return [
-        {"name": name, "layers": len(ratios), **dict(zip(("low", "middle", "high"), np.quantile(ratios, [0.1, 0.5, 0.9]).tolist(), strict=True))}
+        {"name": name, "layers": len(ratios), "low": low, "middle": middle, "high": high}
         for name, ratios in sorted(kinds.items(), key=lambda item: -len(item[1]))
-    ]  # fmt: skip
+        for low, middle, high in (np.quantile(ratios, [0.1, 0.5, 0.9]).tolist(),)
+    ]

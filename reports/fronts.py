@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,7 +39,7 @@ def fronts(searches: list[SearchInput], tables: list[TableInput]) -> Section:
         section.words["searches"].append({"name": one.name, "facts": _facts(search), "measured_on": search.measured_on})
         section.drawings["searches"].append({
             "name": one.name,
-            "measures": list(starmap(_measure, enumerate(search.measures))),
+            "measures": [_measure(measure) for measure in search.measures],
             "feasible": search.feasible.tolist(),
             "front": np.flatnonzero(search.front).tolist(),
             "measured": {str(evaluation): value for evaluation, value in search.measured_ms.items() if math.isfinite(value)},
@@ -53,7 +52,8 @@ def fronts(searches: list[SearchInput], tables: list[TableInput]) -> Section:
             section.missing.append(Missing(f"The front of {one.name}", "no evaluated network satisfies every constraint",
                                            "layerclock search with weaker --constraint, or more --evaluations"))  # fmt: skip
         elif not any(network["layers"] for network in found):
-            section.missing.append(Missing(f"Layers of the networks that {one.name} found", f"the space {search.space} is not installed here",
+            section.missing.append(Missing(f"Layers of the networks that {one.name} found",
+                                           f"the space {search.space} is not installed here",
                                            "pip install the package that offers it"))  # fmt: skip
         elif not source:
             section.missing.append(Missing(f"Layer times of the networks that {one.name} found", "no table of this space was given",
@@ -64,8 +64,7 @@ def fronts(searches: list[SearchInput], tables: list[TableInput]) -> Section:
     return section
 
 
-def _measure(position: int, measure: SavedMeasure) -> dict[str, Any]:
-    del position
+def _measure(measure: SavedMeasure) -> dict[str, Any]:
     return {
         "name": measure.name,
         "unit": measure.unit,

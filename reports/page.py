@@ -1,4 +1,4 @@
-"""The page itself: words through a template that escapes everything, numbers as JSON that cannot leave its element, nothing from outside."""
+"""The page itself: words through a template that escapes everything, numbers as JSON that cannot leave its element."""
 
 from __future__ import annotations
 
@@ -55,9 +55,10 @@ class Page:
 def render(page: Page) -> str:
     """The page as one HTML document that asks the network for nothing, and whose policy lets it run no script but its own."""
     library = plotly_script().replace("\r\n", "\n")
-    script = "(() => {\n\"use strict\";\n" + "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS) + "})();"  # fmt: skip
-    environment = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                              lstrip_blocks=True)  # fmt: skip
+    parts = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    script = f'(() => {{\n"use strict";\n{parts}}})();'
+    loader = FileSystemLoader(_FOLDER)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     contents = [*page.sections, *([("missing", "What is missing")] if page.missing else [])]
     return environment.get_template("page.html").render(
         title=page.title, sources=page.sources, written=page.written, tool=f"layerclock {VERSION}", tiles=page.tiles, words=page.words,

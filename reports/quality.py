@@ -31,8 +31,8 @@ def quality(predictors: list[PredictorInput], tables: list[TableInput]) -> Secti
     """One block a predictor, on the first table that it can be held against."""
     section = Section(words={"predictors": []}, drawings={"predictors": []})
     if not predictors:
-        table = str(tables[0].path) if tables else "runs/x/table.parquet"
-        section.missing.append(Missing("How good a predictor is", "no predictor was given", f"layerclock fit {table} -o cpu.onnx"))
+        path = tables[0].path if tables else "runs/x/table.parquet"
+        section.missing.append(Missing("How good a predictor is", "no predictor was given", f"layerclock fit {path} -o cpu.onnx"))
     for one in predictors:
         card = one.predictor.card
         block: dict[str, Any] = {"name": one.name, "card": _card(one), "facts": [], "on": "", "kind": card.kind}
@@ -144,9 +144,8 @@ def _by_kind(table: TableInput, genomes: npt.NDArray[np.int64], error: FloatArra
         kinds[layer.op] = kinds[layer.op] + times[:, column]
     total = times.sum()
     known = [(name, spent) for name, spent in kinds.items() if spent.sum() > 0]
-    return [
-        _group(name, error, spent, float(spent.sum() / total)) for name, spent in sorted(known, key=lambda item: -float(item[1].sum()))
-    ]
+    known.sort(key=lambda item: -float(item[1].sum()))
+    return [_group(name, error, spent, float(spent.sum() / total)) for name, spent in known]
 
 
 def _by_choice(

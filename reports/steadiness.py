@@ -10,6 +10,8 @@ from layerclock.datasets.check import check_table
 from layerclock.reports.documents import Fact, Missing, Section, number, percent, rounded
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from layerclock.profiler.drift import Drift
     from layerclock.reports.inputs import TableInput
     from layerclock.target import Target
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["steadiness"]
 
 # What a table's interference is called, and how it is told.
-_SEEN = {
+_SEEN: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "undisturbed_share": ("Runs undisturbed", lambda value: percent(value, 0)),
     "reference_drift": ("Slowest round", lambda value: f"{value * 100:.1f} % slower than at rest"),
     "steal_share": ("Taken by the hypervisor", lambda value: percent(value)),
@@ -27,6 +29,7 @@ _SEEN = {
     "temperature_c_max": ("Hottest", lambda value: f"{value:.0f} °C"),
     "measured_s": ("Time measured", lambda value: f"{value / 60:.1f} min"),
 }  # fmt: skip
+_ROLES = {"profiled": "profiled", "calibration": "for calibration", "holdout": "held out"}
 _HARDWARE = {"cpu": "Processor", "gpu": "GPU", "model": "Model", "design": "Design"}
 
 
@@ -98,8 +101,7 @@ def _target(target: Target) -> dict[str, Any]:
 def _facts(one: TableInput) -> list[Fact]:
     table = one.table
     networks = table.level("network")["role"].to_pylist()
-    roles = ", ".join(f"{networks.count(role)} {word}" for role, word in
-                      (("profiled", "profiled"), ("calibration", "for calibration"), ("holdout", "held out")) if role in networks)  # fmt: skip
+    roles = ", ".join(f"{networks.count(role)} {word}" for role, word in _ROLES.items() if role in networks)
     of_space = table.coverage.get("layers_of_the_space")
     layers = table.level("layer").num_rows
     facts = [
@@ -112,9 +114,7 @@ def _facts(one: TableInput) -> list[Fact]:
         facts.append(Fact("Layers' sum", f"{table.additivity['median'] * 100:.1f} % of end-to-end", note="median over profiled networks"))
     source = table.provenance
     measured = source.started_utc.replace("T", " ").removesuffix("+00:00")
-    facts.append(
-        Fact("Measured", f"{measured} UTC") if measured else Fact("Published by", source.conditions.get("source", "not told"))
-    )  # fmt: skip
+    facts.append(Fact("Measured", f"{measured} UTC") if measured else Fact("Published by", source.conditions.get("source", "not told")))
     return facts
 
 
@@ -125,7 +125,7 @@ def _tiles(one: TableInput, block: dict[str, Any]) -> list[Fact]:
     device = ", ".join(target.device for target in one.table.targets.values())
     tone = "" if np.isnan(floor) else "good" if floor <= 0.03 else "bad"
     return [
-        Fact(one.name, "to be trusted" if block["trusted"] else "not to be trusted as it is", "good" if block["trusted"] else "bad",
+        Fact(f"Table {one.name}", "To be trusted" if block["trusted"] else "Not to be trusted", "good" if block["trusted"] else "bad",
              note if block["trusted"] else f"not so: {note}"),
         Fact("Noise floor", percent(floor, 2), tone, device),
     ]  # fmt: skip

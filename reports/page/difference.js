@@ -17,7 +17,7 @@ function differenceLayers() {
       hovertemplate: "<b>%{customdata[0]}</b><br>%{x:.4~g} and %{y:.4~g} µs: %{customdata[1]} times" };
   });
   return { data: [line(1, "dot", "equal"), line(usual, "dash", `usual: ${digits(usual, 3)} times`), ...traces],
-    layout: layout({ height: narrow() ? 400 : 450, xaxis: logarithmic(`${first} (µs)`), yaxis: logarithmic(`${second} (µs)`) }) };
+    layout: layout({ height: narrow() ? 400 : 450, xaxis: logarithmic(`${short(first, 30)} (µs)`, layers.first_us), yaxis: logarithmic(`${short(second, 30)} (µs)`, layers.second_us) }) };
 }
 
 function differenceKinds() {
@@ -29,7 +29,7 @@ function differenceKinds() {
       error_x: interval(middle, kinds.map((one) => one.low), kinds.map((one) => one.high), { color: colour("c1"), thickness: 2.5, width: 0 }),
       customdata: kinds.map((one) => [plain(one.name), one.layers, digits(one.low, 3), digits(one.high, 3)]),
       hovertemplate: "<b>%{customdata[0]}</b>, %{customdata[1]} layers<br>%{x:.3~g} times, eight in ten from %{customdata[2]} to %{customdata[3]}" }],
-    layout: layout({ height: Math.max(narrow() ? 200 : 260, barHeight(kinds.length) + 40), xaxis: logarithmic(`${short(second, 20)} / ${short(first, 20)} (times)`),
+    layout: layout({ height: Math.max(narrow() ? 200 : 260, barHeight(kinds.length) + 40), xaxis: logarithmic(`${short(second, 20)} / ${short(first, 20)} (times)`, [...kinds.flatMap((one) => [one.low, one.high]), 1]),
       yaxis: axis("", { autorange: "reversed", tickmode: "array", tickvals: numbers, ticktext: kinds.map((one) => plain(short(one.name, narrow() ? 18 : 30))) }),
       shapes: [{ type: "line", x0: 1, x1: 1, yref: "paper", y0: 0, y1: 1, line: { color: colour("quiet"), width: 1.2, dash: "dot" } }] }),
   };

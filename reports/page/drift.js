@@ -1,6 +1,6 @@
 // How fast the machine was over the time of measuring.
 function drift() {
-  const titles = { y: "slower than at rest (%)", x: "time measured (min)" };
+  const titles = { y: "slower than at rest (%)", x: "since the campaign began (min)" };
   draw("drift", () => ({
     data: DATA.drift.map((one, n) => ({
       x: one.minutes, y: one.slowdown, name: plain(one.name), type: "scatter", mode: "markers",

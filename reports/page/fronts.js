@@ -1,13 +1,10 @@
 // Every search's evaluations and fronts over each other, the list of the fronts' networks, and the one that was chosen.
 const frontsNow = { x: "", y: "", search: 0, row: 0 };
 const measureOf = (search, name) => search.measures.find((one) => one.name === name);
-const titleOf = (measure) => {
-  const unit = measure.unit && !measure.name.endsWith(`_${measure.unit}`) ? ` (${measure.unit})` : measure.unit ? ` (${measure.unit})` : "";
-  const bare = measure.unit && measure.name.endsWith(`_${measure.unit}`) ? measure.name.slice(0, -measure.unit.length - 1) : measure.name;
-  const better = measure.maximise === null ? "" : measure.maximise ? ", higher is better" : ", lower is better";
-  const percent = bare.endsWith("_percent") ? [bare.slice(0, -8), " (%)"] : [bare, unit];
-  return `${words(percent[0])}${percent[1]}${better}`;
-};
+const named = (measure) => labelOf(measure.name, measure.unit);
+const anyOf = (name) => DATA.searches.map((search) => measureOf(search, name)).find(Boolean);
+const titleOf = (measure) => named(measure) + (measure.maximise === null ? "" : measure.maximise ? ", higher is better" : ", lower is better");
+const searchSymbol = (number) => SYMBOLS[number % SYMBOLS.length];
 
 // "stage1.block1.kernel" and its like, gathered: stage1 -> "depth 2, kernel 3 5".
 function gathered(config) {
@@ -31,7 +28,7 @@ function hoverText(search, evaluation) {
 // The lists of a drawing for some evaluations of a search.
 function points(search, number, rows, more) {
   const [x, y] = [measureOf(search, frontsNow.x), measureOf(search, frontsNow.y)];
-  const told = (measure, row) => `${plain(words(measure.name))} ${digits(measure.values[row], 5)}`;
+  const told = (measure, row) => `${plain(named(measure))}: ${digits(measure.values[row], 5)}`;
   return {
     x: rows.map((row) => x.values[row]), y: rows.map((row) => y.values[row]), type: "scatter",
     customdata: rows.map((row) => [number, row, told(x, row), told(y, row), hoverText(search, row)]),
@@ -52,9 +49,9 @@ function frontsDrawing() {
     const front = [...search.front].sort((a, b) => x.values[a] - x.values[b]);
     const tint = series(number);
     traces.push(points(search, number, others, { mode: "markers", name: plain(`${search.name}: evaluated`),
-      marker: { size: 5.5, color: tint, opacity: 0.32, symbol: others.map((row) => SYMBOLS[number % 5] + (search.feasible[row] ? "" : "-open")) } }));
+      marker: { size: 5.5, color: tint, opacity: 0.32, symbol: others.map((row) => searchSymbol(number) + (search.feasible[row] ? "" : "-open")) } }));
     traces.push(points(search, number, front, { mode: goals === 2 ? "lines+markers" : "markers", name: plain(`${search.name}: front`),
-      line: { color: tint, width: 1.6 }, marker: { size: 10, color: tint, symbol: SYMBOLS[number % 5], line: { color: colour("card"), width: 1 } },
+      line: { color: tint, width: 1.6 }, marker: { size: 10, color: tint, symbol: searchSymbol(number), line: { color: colour("card"), width: 1 } },
       error_x: bounds(x, front), error_y: bounds(y, front) }));
     const timed = front.filter((row) => String(row) in search.measured);
     const along = x.unit === "ms" ? "x" : y.unit === "ms" ? "y" : "";
@@ -68,8 +65,7 @@ function frontsDrawing() {
     traces.push(points(chosen, frontsNow.search, [frontsNow.row], { mode: "markers", showlegend: false, hoverinfo: "skip", hovertemplate: null,
       marker: { size: 19, color: "rgba(0,0,0,0)", symbol: "circle-open", line: { color: colour("chosen"), width: 2 } } }));
   }
-  const title = (name) => titleOf(DATA.searches.map((search) => measureOf(search, name)).find(Boolean));
-  return { data: traces, layout: layout({ height: narrow() ? 380 : 460, xaxis: axis(title(frontsNow.x)), yaxis: axis(title(frontsNow.y)) }) };
+  return { data: traces, layout: layout({ height: narrow() ? 380 : 460, xaxis: axis(titleOf(anyOf(frontsNow.x))), yaxis: axis(titleOf(anyOf(frontsNow.y))) }) };
 }
 
 function chosenLayers(network) {
@@ -90,7 +86,7 @@ function choose(search, row, focus = false) {
     line.tabIndex = here ? 0 : -1;
     if (here && focus) line.focus();
   }
-  const told = one.measures.map((measure) => `${words(measure.name)} ${digits(measure.values[row], 5)}`).slice(0, 4).join(", ");
+  const told = one.measures.map((measure) => `${named(measure)} ${digits(measure.values[row])}`).slice(0, 4).join(", ");
   byId("fronts-chosen").textContent = `${one.name}, evaluation ${row}: ${told}`;
   byId("fronts-genes").replaceChildren(...(network ? gathered(network.config) : []).map(([group, text]) => {
     const block = document.createElement("div");
@@ -109,9 +105,11 @@ function frontsList() {
   const list = byId("fronts-list");
   const names = [...new Set(DATA.searches.flatMap((search) => search.measures.filter((one) => one.maximise !== null).map((one) => one.name)))].slice(0, 4);
   const head = document.createElement("tr");
-  head.append(...["Network", ...names.map(words)].map((text) => { const made = cell("th", text); made.scope = "col"; return made; }));
+  head.append(...["Network", ...names.map((name) => named(anyOf(name)))].map((text) => { const made = cell("th", text); made.scope = "col"; return made; }));
   list.tHead.replaceChildren(head);
-  const rows = DATA.searches.flatMap((search, number) => search.networks.map(({ evaluation }) => {
+  const across = (search) => measureOf(search, frontsNow.x) ?? search.measures[0];
+  const inOrder = (search) => [...search.networks].sort((a, b) => across(search).values[a.evaluation] - across(search).values[b.evaluation]);
+  const rows = DATA.searches.flatMap((search, number) => inOrder(search).map(({ evaluation }) => {
     const line = document.createElement("tr");
     Object.assign(line.dataset, { search: number, row: evaluation });
     const mark = document.createElement("span");
@@ -146,7 +144,7 @@ function fronts() {
   frontsNow.x = goals.find(cheap) ?? goals[0];
   frontsNow.y = goals.find((name) => name !== frontsNow.x) ?? names.find((name) => name !== frontsNow.x) ?? frontsNow.x;
   for (const way of ["x", "y"]) {
-    choices(`fronts-${way}`, names.map((name) => [name, words(name)]), frontsNow[way], (value) => { frontsNow[way] = value; draw("fronts-plot", frontsDrawing); });
+    choices(`fronts-${way}`, names.map((name) => [name, named(anyOf(name))]), frontsNow[way], (value) => { frontsNow[way] = value; draw("fronts-plot", frontsDrawing); });
   }
   const rows = frontsList();
   const first = rows[Math.floor((DATA.searches[0].networks.length - 1) / 2)] ?? rows[0];

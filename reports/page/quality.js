@@ -34,7 +34,7 @@ function errors() {
   };
 }
 
-function grouped(groups, title, told) {
+function grouped(groups, told) {
   const numbers = groups.map((_, n) => n);
   const most = narrow() ? 20 : 34;
   return {
@@ -45,8 +45,7 @@ function grouped(groups, title, told) {
       { type: "scatter", mode: "markers", y: numbers, x: groups.map((one) => one.error), name: "mean absolute", marker: { color: colour("c2"), symbol: "line-ns-open", size: 13, line: { width: 2 } },
         customdata: groups.map((one) => plain(one.name)), hovertemplate: "<b>%{customdata}</b><br>%{x:.2f} % absolute" },
     ],
-    layout: layout({ height: barHeight(Math.max(groups.length, 3)) + 62, margin: { l: 8, r: 10, t: 64, b: 8 }, xaxis: axis("error (%)", { zeroline: true }),
-      title: { text: plain(narrow() ? short(title, 44) : title), font: { size: 14, color: colour("ink") }, x: 0, xanchor: "left", y: 1, yanchor: "top", pad: { t: 6 } },
+    layout: layout({ height: barHeight(Math.max(groups.length, 3)) + 40, xaxis: axis("error (%)", { zeroline: true }),
       yaxis: axis("", { autorange: "reversed", tickmode: "array", tickvals: numbers, ticktext: groups.map((one) => plain(short(one.name, most))) }) }),
   };
 }
@@ -59,7 +58,8 @@ function showQuality() {
     ["quality-kinds", judged().kinds, judged().kinds_title, share], ["quality-choices", judged().choices, judged().choices_title, (one) => `${one.networks} networks`],
   ]) {
     byId(id).closest("figure").hidden = !groups.length;
-    if (groups.length) draw(id, () => grouped(groups, title, told));
+    byId(`${id}-title`).textContent = title;
+    if (groups.length) draw(id, () => grouped(groups, told));
   }
 }
 

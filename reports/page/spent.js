@@ -107,7 +107,8 @@ function roofline() {
     traces.push({ x, y: x.map((value) => Math.min(flops, value * bytes)), mode: "lines", line: { color: colour("ink"), width: 1.5, dash: "dot" }, hoverinfo: "skip",
       name: `measured ceilings: ${digits(flops, 3)} GFLOP/s, ${digits(bytes, 3)} GB/s` });
   }
-  return { data: traces, layout: layout({ height: narrow() ? 380 : 440, xaxis: logarithmic("operations a byte (FLOP/B)"), yaxis: logarithmic("rate (GFLOP/s)") }) };
+  return { data: traces, layout: layout({ height: narrow() ? 380 : 440, xaxis: logarithmic("operations a byte (FLOP/B)", traces.flatMap((trace) => trace.x)),
+    yaxis: logarithmic("rate (GFLOP/s)", traces.flatMap((trace) => trace.y))  }) };
 }
 
 // Which level a table can show at all, and a network of middling time that shows it.

@@ -15,6 +15,14 @@ const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;"
 const short = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 const words = (name) => name.replace(/_/g, " ");
 
+// What a measure is called, with its unit: latency_ms -> "latency (ms)".
+function labelOf(name, unit = "") {
+  if (name.endsWith("_percent")) return `${words(name.slice(0, -8))} (%)`;
+  if (unit && name.endsWith(`_${unit}`)) return `${words(name.slice(0, -unit.length - 1))} (${unit === "mj" ? "mJ" : unit})`;
+  if (name.endsWith("_per_s")) return `${words(name.slice(0, -6))} (1/s)`;
+  return unit ? `${words(name)} (${unit})` : words(name);
+}
+
 function digits(value, most = 4) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   return Number(value.toPrecision(most)).toLocaleString("en", { maximumSignificantDigits: most });
@@ -27,8 +35,15 @@ function axis(title, more = {}) {
   };
 }
 
-// Ticks at 1, 2 and 5 of each decade of a logarithmic axis, as far as they are not too many.
-const logarithmic = (title, more = {}) => axis(title, { type: "log", dtick: "D2", exponentformat: "none", minexponent: 9, ...more });
+// A logarithmic axis over some values, with ticks at 1, 2 and 5 of each decade, or at decades where these would be too many.
+function logarithmic(title, values) {
+  const [least, most] = [Math.log10(Math.min(...values)), Math.log10(Math.max(...values))];
+  const steps = most - least > (narrow() ? 1.6 : 2.6) ? [1] : [1, 2, 5];
+  const decades = Array.from({ length: Math.ceil(most) - Math.floor(least) + 2 }, (_, n) => Math.floor(least) - 1 + n);
+  const ticks = decades.flatMap((decade) => steps.map((step) => step * 10 ** decade));
+  const pad = Math.max((most - least) * 0.06, 0.05);
+  return axis(title, { type: "log", range: [least - pad, most + pad], tickmode: "array", tickvals: ticks, ticktext: ticks.map((tick) => digits(tick, 2)) });
+}
 
 function layout(more = {}) {
   return {
