@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from layerclock.reports.documents import Fact, Missing, Section, percent, rounded
-from layerclock.reports.time_spent import layer_names
+from layerclock.reports.time_spent import layer_names, row_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,7 +102,7 @@ def _largest(layers: list[tuple[Row, Row]]) -> list[dict[str, Any]]:
 def _columns(pairs: list[tuple[Row, Row]]) -> dict[str, Any]:
     return {
         "name": layer_names([ours for ours, _ in pairs]),
-        "op": [ours["op"] for ours, _ in pairs],
+        "op": row_kinds([ours for ours, _ in pairs]),
         **{
             f"{side}_{field}": rounded(pair[position][column] for pair in pairs)
             for position, side in enumerate(("first", "second"))
@@ -114,8 +114,8 @@ def _columns(pairs: list[tuple[Row, Row]]) -> dict[str, Any]:
 def _by_kind(layers: list[tuple[Row, Row]]) -> list[dict[str, Any]]:
     """Quantiles of the ratio for each kind of layer."""
     kinds: dict[str, list[float]] = defaultdict(list)
-    for (ours, _), ratio in zip(layers, _ratio(layers).tolist(), strict=True):
-        kinds[ours["op"]].append(ratio)
+    for kind, ratio in zip(row_kinds([ours for ours, _ in layers]), _ratio(layers).tolist(), strict=True):
+        kinds[kind].append(ratio)
     return [
         {"name": name, "layers": len(ratios), "low": low, "middle": middle, "high": high}
         for name, ratios in sorted(kinds.items(), key=lambda item: -len(item[1]))

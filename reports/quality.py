@@ -13,6 +13,7 @@ from layerclock.predictors.evaluate_kernels import evaluate_kernelwise
 from layerclock.predictors.portable import OnnxPredictor
 from layerclock.predictors.portable_kernels import KernelPredictor
 from layerclock.reports.documents import Fact, Missing, Section, percent, rounded
+from layerclock.reports.kinds import kinds
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -111,7 +112,7 @@ def _judge(one: PredictorInput, table: TableInput) -> tuple[Evaluation, dict[str
         "lower": rounded(predicted.lower_ms.tolist()),
         "upper": rounded(predicted.upper_ms.tolist()),
         "kinds": _by_kind(table, truth.genomes, error),
-        "kinds_title": "Error by kind of layer, networks weighted by the time that each kind takes in them",
+        "kinds_title": "Error by kind of layer, weighted by its time in each network",
         "choices": _by_choice(one.predictor, table, truth.genomes, error),
         "choices_title": "Error by choice: the genes with the largest differences",
     }
@@ -139,11 +140,13 @@ def _by_kind(table: TableInput, genomes: npt.NDArray[np.int64], error: FloatArra
         return []
     latency = table.table.layer_latencies_us()
     times = table.index.counts(genomes) * np.array([latency.get(layer.key, 0.0) for layer in table.index.vocabulary])
-    kinds: dict[str, FloatArray] = defaultdict(lambda: np.zeros(len(genomes)))
-    for column, layer in enumerate(table.index.vocabulary):
-        kinds[layer.op] = kinds[layer.op] + times[:, column]
+    layers = table.index.vocabulary
+    named = kinds([layer.op for layer in layers], [dict(layer.attributes) for layer in layers], times.sum(axis=0).tolist())
+    spent_in: dict[str, FloatArray] = defaultdict(lambda: np.zeros(len(genomes)))
+    for column, name in enumerate(named):
+        spent_in[name] = spent_in[name] + times[:, column]
     total = times.sum()
-    known = [(name, spent) for name, spent in kinds.items() if spent.sum() > 0]
+    known = [(name, spent) for name, spent in spent_in.items() if spent.sum() > 0]
     known.sort(key=lambda item: -float(item[1].sum()))
     return [_group(name, error, spent, float(spent.sum() / total)) for name, spent in known]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layerclock.reports.documents import Missing, Section, number, rounded
+from layerclock.reports.kinds import kinds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     Row = Mapping[str, Any]
 
-__all__ = ["layer_columns", "layer_names", "placed_layers", "time_spent"]
+__all__ = ["layer_names", "row_kinds", "time_spent"]
 
 
 def time_spent(inputs: list[TableInput]) -> Section:
@@ -51,11 +52,11 @@ def _drawing(one: TableInput) -> dict[str, Any]:
     rows = {level: [row for row in table.level(level).to_pylist() if row["latency_us"] is not None] for level in ("layer", "kernel")}
     number_of = {level: {row["key"]: position for position, row in enumerate(rows[level])} for level in rows}
     networks = [row for row in table.level("network").to_pylist() if row["latency_us"] is not None]
-    placed = placed_layers(one, [row["genome"] for row in networks], number_of["layer"])
+    placed = _placed(one, [row["genome"] for row in networks], number_of["layer"])
     return {
         "name": one.name,
-        "layer": layer_columns(rows["layer"]),
-        "kernel": {**layer_columns(rows["kernel"]), "name": [_kernel_name(row) for row in rows["kernel"]]},
+        "layer": _columns(rows["layer"]),
+        "kernel": {**_columns(rows["kernel"]), "name": [_kernel_name(row) for row in rows["kernel"]]},
         "sites": [site.name for site in one.index.sites] if one.index else [],
         "ceilings": {name: rate / 1e9 for name, rate in table.ceilings.items() if name in ("flops_per_s", "bytes_per_s")},
         "networks": [
@@ -72,7 +73,7 @@ def _drawing(one: TableInput) -> dict[str, Any]:
     }
 
 
-def placed_layers(one: TableInput, genomes: Sequence[Sequence[int] | None], number_of: Mapping[str, int]) -> list[list[list[int]]]:
+def _placed(one: TableInput, genomes: Sequence[Sequence[int] | None], number_of: Mapping[str, int]) -> list[list[list[int]]]:
     """Of each genome: pairs of a site's number and of the row of the layer that stands there, -1 where it was not measured."""
     if one.index is None:
         # In a table of one file, every layer is that network's.
@@ -83,11 +84,11 @@ def placed_layers(one: TableInput, genomes: Sequence[Sequence[int] | None], numb
     return [[[site, row] for site, row in enumerate(network) if row != -2] for network in found.tolist()]
 
 
-def layer_columns(rows: Sequence[Row]) -> dict[str, Any]:
+def _columns(rows: Sequence[Row]) -> dict[str, Any]:
     """Rows of one level, column by column: name, kind, time and interval in us, work, and how often they were met."""
     return {
         "name": layer_names(rows),
-        "op": [row["op"] for row in rows],
+        "op": row_kinds(rows),
         "us": rounded(row["latency_us"] for row in rows),
         "low": rounded(row["interval_low_us"] for row in rows),
         "high": rounded(row["interval_high_us"] for row in rows),
@@ -101,6 +102,12 @@ def layer_columns(rows: Sequence[Row]) -> dict[str, Any]:
 def layer_names(rows: Sequence[Row]) -> list[str]:
     """What to call each row: the module of a file's layer, else its key."""
     return [str(json.loads(row["attributes"] or "{}").get("module", row["key"])) for row in rows]
+
+
+def row_kinds(rows: Sequence[Row]) -> list[str]:
+    """The kind of each row's layer or kernel."""
+    attributes = [json.loads(row["attributes"] or "{}") for row in rows]
+    return kinds([row["op"] for row in rows], attributes, [row["latency_us"] * (row["n_networks"] or 1) for row in rows])
 
 
 def _kernel_name(row: Row) -> str:

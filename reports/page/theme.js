@@ -13,6 +13,8 @@ const narrow = () => innerWidth < 640;
 // Plotly reads some markup in texts, links among it: what comes from files must stay the text that it is.
 const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 const short = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+// Cut in the middle, where the end says what is told apart.
+const shortened = (text, most) => (text.length > most ? `${text.slice(0, Math.floor(most / 3))}…${text.slice(1 + Math.floor(most / 3) - most)}` : text);
 const words = (name) => name.replace(/_/g, " ");
 
 // What a measure is called, with its unit: latency_ms -> "latency (ms)".
