@@ -30,7 +30,7 @@ function differenceKinds() {
       customdata: kinds.map((one) => [plain(one.name), one.layers, digits(one.low, 3), digits(one.high, 3)]),
       hovertemplate: "<b>%{customdata[0]}</b>, %{customdata[1]} layers<br>%{x:.3~g} times, eight in ten from %{customdata[2]} to %{customdata[3]}" }],
     layout: layout({ height: Math.max(narrow() ? 200 : 260, barHeight(kinds.length) + 40), xaxis: logarithmic(`${short(second, 20)} / ${short(first, 20)} (times)`, [...kinds.flatMap((one) => [one.low, one.high]), 1]),
-      yaxis: axis("", { autorange: "reversed", tickmode: "array", tickvals: numbers, ticktext: kinds.map((one) => plain(shortened(one.name, narrow() ? 18 : 30))) }),
+      yaxis: axis("", { autorange: "reversed", zeroline: false, tickmode: "array", tickvals: numbers, ticktext: kinds.map((one) => plain(shortened(one.name, narrow() ? 18 : 30))) }),
       shapes: [{ type: "line", x0: 1, x1: 1, yref: "paper", y0: 0, y1: 1, line: { color: colour("quiet"), width: 1.2, dash: "dot" } }] }),
   };
 }

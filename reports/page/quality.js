@@ -46,7 +46,7 @@ function grouped(groups, told) {
         customdata: groups.map((one) => plain(one.name)), hovertemplate: "<b>%{customdata}</b><br>%{x:.2f} % absolute" },
     ],
     layout: layout({ height: barHeight(Math.max(groups.length, 3)) + 40, xaxis: axis("error (%)", { zeroline: true }),
-      yaxis: axis("", { autorange: "reversed", tickmode: "array", tickvals: numbers, ticktext: groups.map((one) => plain(shortened(one.name, most))) }) }),
+      yaxis: axis("", { autorange: "reversed", zeroline: false, tickmode: "array", tickvals: numbers, ticktext: groups.map((one) => plain(shortened(one.name, most))) }) }),
   };
 }
 

@@ -42,7 +42,7 @@ function bars(parts, xTitle) {
     }],
     layout: layout({
       height: barHeight(parts.length), bargap: 0.28, showlegend: false, xaxis: axis(xTitle, { rangemode: "tozero" }),
-      yaxis: axis("", { autorange: "reversed", tickmode: "array", tickvals: numbers, ticktext: parts.map((part) => plain(short(part.place, most))), showgrid: false }),
+      yaxis: axis("", { autorange: "reversed", zeroline: false, tickmode: "array", tickvals: numbers, ticktext: parts.map((part) => plain(short(part.place, most))), showgrid: false }),
     }),
   };
 }

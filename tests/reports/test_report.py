@@ -23,7 +23,7 @@ from layerclock.search.saved_search import read_search
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Inputs
+    from headless import ReportInputs
 
 
 def data_of(page: Path) -> dict[str, object]:
@@ -33,23 +33,23 @@ def data_of(page: Path) -> dict[str, object]:
     return content
 
 
-def test_a_page_asks_the_network_for_nothing(page: Path) -> None:
-    text = page.read_text()
+def test_a_page_asks_the_network_for_nothing(report_page: Path) -> None:
+    text = report_page.read_text()
     assert "default-src 'none'; script-src 'sha256-" in unescape(text)
     ours = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
     assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!#)""", ours), "neither scripts nor styles nor pictures from outside"
     assert not re.findall(r"@import|url\(", ours)
-    assert page.stat().st_size < 8e6
+    assert report_page.stat().st_size < 8e6
 
 
-def test_a_section_is_there_where_its_data_is_and_else_the_way_to_it(inputs: Inputs, tmp_path: Path) -> None:
+def test_a_section_is_there_where_its_data_is_and_else_the_way_to_it(report_inputs: ReportInputs, tmp_path: Path) -> None:
     every = {"The device", "Where the time goes", "The predictor", "The search", "Differences"}
-    table = report([inputs.campaign], tmp_path / "a.html")
+    table = report([report_inputs.campaign], tmp_path / "a.html")
     assert set(table.sections) == every - {"The predictor", "The search", "Differences"}
     commands = {one.what: one.command for one in table.missing}
-    assert commands["How good a predictor is"] == f"layerclock fit {inputs.campaign / 'table.parquet'} -o cpu.onnx"
+    assert commands["How good a predictor is"] == f"layerclock fit {report_inputs.campaign / 'table.parquet'} -o cpu.onnx"
     assert commands["What a search found"].startswith("layerclock search --space digits-mobilenetv3:")
-    found = report([inputs.search, inputs.predictor], tmp_path / "b.html")
+    found = report([report_inputs.search, report_inputs.predictor], tmp_path / "b.html")
     assert set(found.sections) == {"The predictor", "The search"}
     assert {"The device and how steady it was", "How good fake.onnx is", "Layer times of the networks that search found"} <= {
         one.what for one in found.missing
@@ -57,9 +57,9 @@ def test_a_section_is_there_where_its_data_is_and_else_the_way_to_it(inputs: Inp
     assert all(one.command in unescape((tmp_path / "b.html").read_text()) for one in found.missing)
 
 
-def test_the_numbers_are_those_of_the_table(inputs: Inputs, page: Path, fake_table: object) -> None:
-    table = read_inputs([inputs.campaign]).tables[0]
-    data = data_of(page)
+def test_the_numbers_are_those_of_the_table(report_inputs: ReportInputs, report_page: Path, fake_table: object) -> None:
+    table = read_inputs([report_inputs.campaign]).tables[0]
+    data = data_of(report_page)
     spent = data["spent"][0]  # type: ignore[index]
     by_key = dict(zip(table.table.level("layer")["key"].to_pylist(), table.table.level("layer")["latency_us"].to_pylist(), strict=True))
     assert dict(zip(spent["layer"]["name"], spent["layer"]["us"], strict=True)) == pytest.approx(by_key, rel=1e-4)
@@ -72,8 +72,8 @@ def test_the_numbers_are_those_of_the_table(inputs: Inputs, page: Path, fake_tab
     assert all(one["kernels"] and min(one["kernels"]) >= 0 for one in kernels)
 
 
-def test_a_search_reads_back_as_it_was_written(inputs: Inputs) -> None:
-    saved, front = read_search(inputs.search), read_pareto(inputs.search)
+def test_a_search_reads_back_as_it_was_written(report_inputs: ReportInputs) -> None:
+    saved, front = read_search(report_inputs.search), read_pareto(report_inputs.search)
     assert len(saved) == 30
     assert [one.name for one in saved.objectives] == list(front.objectives)
     assert saved.genomes[saved.front].shape == front.genomes.shape
@@ -85,9 +85,9 @@ def test_a_search_reads_back_as_it_was_written(inputs: Inputs) -> None:
     assert saved.configs[position] == front.configs[0]
 
 
-def test_the_front_as_measured_is_read_with_it(inputs: Inputs, tmp_path: Path) -> None:
+def test_the_front_as_measured_is_read_with_it(report_inputs: ReportInputs, tmp_path: Path) -> None:
     folder = tmp_path / "measured"
-    shutil.copytree(inputs.search, folder)
+    shutil.copytree(report_inputs.search, folder)
     (folder / "front_measured.csv").write_text("evaluation,device,measured_latency_ms\n3,fake:cpu,0.25\n")
     saved = read_search(folder)
     assert (saved.measured_on, saved.measured_ms) == ("fake:cpu", {3: 0.25})
@@ -103,13 +103,13 @@ def test_drift_is_in_the_order_of_measuring(fake_folder: Path, tmp_path: Path) -
     assert read_drift(tmp_path) is None
 
 
-def test_a_folder_brings_the_predictor_and_the_search_that_lie_in_it(inputs: Inputs, tmp_path: Path) -> None:
+def test_a_folder_brings_the_predictor_and_the_search_that_lie_in_it(report_inputs: ReportInputs, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    shutil.copy(inputs.campaign / "table.parquet", folder)
-    shutil.copy(inputs.predictor, folder / "layerwise.onnx")
+    shutil.copy(report_inputs.campaign / "table.parquet", folder)
+    shutil.copy(report_inputs.predictor, folder / "layerwise.onnx")
     (folder / "network.onnx").write_bytes(b"no predictor")
-    shutil.copytree(inputs.search, folder / "search")
+    shutil.copytree(report_inputs.search, folder / "search")
     found = read_inputs([folder])
     assert [one.name for one in found.predictors] == ["layerwise.onnx"]
     assert [one.name for one in found.searches] == ["run/search"]
@@ -117,10 +117,10 @@ def test_a_folder_brings_the_predictor_and_the_search_that_lie_in_it(inputs: Inp
     assert "network.onnx" in found.left_out[0]
 
 
-def test_inputs_of_one_name_are_told_apart(inputs: Inputs, tmp_path: Path) -> None:
+def test_inputs_of_one_name_are_told_apart(report_inputs: ReportInputs, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name / "run").mkdir(parents=True)
-        shutil.copy(inputs.campaign / "table.parquet", tmp_path / name / "run")
+        shutil.copy(report_inputs.campaign / "table.parquet", tmp_path / name / "run")
     names = [one.name for one in read_inputs([tmp_path / "a" / "run", tmp_path / "b" / "run"]).tables]
     assert names == [str(tmp_path / name / "run" / "table.parquet") for name in ("a", "b")]
 
@@ -146,10 +146,10 @@ def test_what_is_nothing_of_ours_is_refused(tmp_path: Path) -> None:
         read_inputs([tmp_path / "gone.onnx"])
 
 
-def test_a_page_that_cannot_be_written_says_so(inputs: Inputs, tmp_path: Path) -> None:
+def test_a_page_that_cannot_be_written_says_so(report_inputs: ReportInputs, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file"):
-        report([inputs.search], tmp_path / "file" / "report.html")
+        report([report_inputs.search], tmp_path / "file" / "report.html")
 
 
 def test_no_text_can_leave_the_element_of_the_data() -> None:
