@@ -14,6 +14,7 @@ from pathlib import Path
 from shutil import which
 from time import monotonic, perf_counter, sleep
 
+import numpy as np
 from report import finish, tell
 
 import layerclock as lc
@@ -54,7 +55,7 @@ def _inputs(folder: Path, networks: int, evaluations: int) -> list[Path]:
     predictor = lc.fit(table, space)
     predictor.save(folder / "predictor.onnx")
     index = lc.SiteIndex.of(space)
-    size = Objective("params", index.params, maximise=True)
+    size = Objective("params", lambda genomes: index.params(genomes).astype(np.float64), maximise=True)
     found = lc.pareto_search(space, [lc.latency_objective(predictor), size], evaluations=evaluations, algorithm="nsga2")
     found.write(folder / "search")
     return [folder / "campaign", folder / "predictor.onnx", folder / "search"]
@@ -91,7 +92,7 @@ def _first_drawing_s(page: Path) -> float:
             end = monotonic() + 60
             while not (marks := driver.execute_script("return performance.getEntriesByName('first-drawing').map(one => one.startTime)")):
                 if monotonic() > end:
-                    raise lc.LayerclockError(f"nothing was drawn: {driver.get_log('browser')}", "open the page by hand")
+                    raise lc.LayerclockError("nothing was drawn within a minute", f"open {page} by hand, and look at the console")
                 sleep(0.02)
             return float(marks[0]) / 1e3
         finally:

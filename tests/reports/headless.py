@@ -44,7 +44,7 @@ class Browser:
 
     def open(self, page: Path, width: int = 1440, scheme: str = "light", medium: str = "screen") -> None:
         """Load the page and wait until every drawing is there."""
-        self.driver.get_log("browser")
+        self.driver.get_log("browser")  # type: ignore[no-untyped-call]
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": medium, "features": features})
         metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
@@ -65,7 +65,7 @@ class Browser:
 
     def errors(self) -> list[str]:
         """What the console said since the page was opened."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]
+        return [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]
 
     def screenshot(self, path: Path) -> None:
         """The whole page as PNG."""
