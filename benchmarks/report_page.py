@@ -100,7 +100,7 @@ def _first_drawing_s(page: Path) -> float:
 
 
 def _library_bytes() -> int:
-    from layerclock.reports.plotly_bundle import plotly_script
+    from layerclock.reports.plotly_library import plotly_script
 
     return len(plotly_script().encode())
 

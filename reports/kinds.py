@@ -39,5 +39,6 @@ def _telling(attributes: Sequence[Mapping[str, object]]) -> str:
     """The name of the attribute to tell them apart by; "" if there is none."""
     shared = set(attributes[0]).intersection(*attributes)
     values = {name: len({str(own[name]) for own in attributes}) for name in sorted(shared)}
-    fitting = {name: number for name, number in values.items() if 2 <= number <= _MOST_VALUES}
+    # As many values as parts: that is a name, not a kind.
+    fitting = {name: number for name, number in values.items() if 2 <= number <= _MOST_VALUES and number < len(attributes)}
     return max(fitting, key=fitting.__getitem__, default="")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from layerclock.reports.plotly_bundle import plotly_script
+from layerclock.reports.plotly_library import plotly_script
 from layerclock.version import VERSION
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Page:
 
 def render(page: Page) -> str:
     """The page as one HTML document that asks the network for nothing, and whose policy lets it run no script but its own."""
-    library = plotly_script().replace("\r\n", "\n")
+    library = plotly_script()
     parts = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     script = f'(() => {{\n"use strict";\n{parts}}})();'
     loader = FileSystemLoader(_FOLDER)

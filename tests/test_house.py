@@ -102,7 +102,7 @@ HOMES = {
     "PIL": ("search/supernet/image_folder.py",),
     "safetensors": ("search/supernet/checkpoint.py",),
     "matplotlib": ("search/picture.py",),
-    "plotly": ("reports/plotly_bundle.py",),
+    "plotly": (),
     "jinja2": ("reports/page.py",),
     "markupsafe": ("reports/page.py",),
     "click": ("src/layerclock/cli/",),
@@ -111,7 +111,6 @@ HOMES = {
 HEAVY = (
     "PIL",
     "jinja2",
-    "plotly",
     "moocore",
     "torch",
     "openvino",

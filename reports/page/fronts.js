@@ -6,17 +6,17 @@ const anyOf = (name) => DATA.searches.map((search) => measureOf(search, name)).f
 const titleOf = (measure) => named(measure) + (measure.maximise === null ? "" : measure.maximise ? ", higher is better" : ", lower is better");
 const searchSymbol = (number) => SYMBOLS[number % SYMBOLS.length];
 
-// "stage1.block1.kernel" and its like, gathered: stage1 -> "depth 2, kernel 3 5".
+// "stage1.block1.kernel" and its like, gathered: stage1 -> "depth 2, kernel 3 5"; what has no such name stands for itself.
 function gathered(config) {
   const groups = new Map();
   for (const [name, value] of Object.entries(config)) {
     const parts = name.split(".");
-    const [group, last] = parts.length > 1 ? [parts[0], parts.at(-1)] : ["choices", name];
+    const [group, last] = parts.length > 1 ? [parts[0], parts.at(-1)] : [words(name), ""];
     if (!groups.has(group)) groups.set(group, new Map());
     const inside = groups.get(group);
     inside.set(last, [...(inside.get(last) ?? []), value]);
   }
-  return [...groups].map(([group, inside]) => [group, [...inside].map(([name, values]) => `${words(name)} ${values.join(" ")}`).join(", ")]);
+  return [...groups].map(([group, inside]) => [group, [...inside].map(([name, values]) => `${words(name)} ${values.join(" ")}`.trim()).join(", ")]);
 }
 
 function hoverText(search, evaluation) {
@@ -71,7 +71,7 @@ function frontsDrawing() {
 function chosenLayers(network) {
   const timed = network.layers.some((layer) => layer[2] !== null);
   const parts = network.layers.map(([place, what, us, low, high, macs]) => (timed ? { place, what, us, low, high } : { place, what, us: macs / 1e6, low: null, high: null }));
-  const made = bars(parts, timed ? "time (µs)" : "multiply-accumulates (millions)");
+  const made = bars(fewer(parts), timed ? "time (µs)" : "multiply-accumulates (millions)");
   if (!timed) made.data[0].hovertemplate = "<b>%{customdata[0]}</b><br>%{customdata[1]}<br>%{x:.4~g} M MACs";
   return made;
 }

@@ -18,13 +18,19 @@ function spentParts() {
   return { network, parts, known, left: network.us[0] - known };
 }
 
+const bySize = (parts) => [...parts].sort((a, b) => (b.us ?? 0) - (a.us ?? 0));
+
+// No more parts than can be read: the largest in their order, and the others together.
+function fewer(parts) {
+  const kept = new Set(bySize(parts).slice(0, MOST_BARS));
+  const rest = parts.filter((part) => !kept.has(part));
+  const sum = rest.reduce((total, part) => total + (part.us ?? 0), 0);
+  const others = { place: `${rest.length} others`, what: "together", us: sum, low: null, high: null, op: "", rest: true };
+  return [...parts.filter((part) => kept.has(part)), ...(rest.length ? [others] : [])];
+}
+
 function spentShown(parts, left) {
-  const shown = spentNow.order === "time" || parts.length > MOST_BARS ? [...parts].sort((a, b) => (b.us ?? 0) - (a.us ?? 0)) : [...parts];
-  const rest = shown.splice(MOST_BARS);
-  if (rest.length) {
-    const sum = rest.reduce((total, part) => total + (part.us ?? 0), 0);
-    shown.push({ place: `${rest.length} others`, what: "together", us: sum, low: null, high: null, op: "", rest: true });
-  }
+  const shown = fewer(spentNow.order === "time" ? bySize(parts) : parts);
   if (left > 0) shown.push({ place: "between kernels", what: "the runtime's own work", us: left, low: null, high: null, op: "", rest: true });
   return shown;
 }

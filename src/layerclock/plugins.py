@@ -37,7 +37,6 @@ _EXTRAS = {
     "onnxscript": "export",
     "openvino": "openvino",
     "pandas": "tables",
-    "plotly": "report",
     "pyarrow": "tables",
     "pymoo": "search",
     "safetensors": "supernet",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -16,6 +17,7 @@ from layerclock.profiler.drift import read_drift
 from layerclock.reports.inputs import read_inputs
 from layerclock.reports.kinds import kinds
 from layerclock.reports.page import json_for_script
+from layerclock.reports.plotly_library import PLOTLY_SHA256, plotly_script
 from layerclock.reports.report import report
 from layerclock.search.result_files import read_pareto
 from layerclock.search.saved_search import read_search
@@ -40,6 +42,13 @@ def test_a_page_asks_the_network_for_nothing(report_page: Path) -> None:
     assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!#)""", ours), "neither scripts nor styles nor pictures from outside"
     assert not re.findall(r"@import|url\(", ours)
     assert report_page.stat().st_size < 8e6
+
+
+def test_the_library_is_as_its_authors_published_it() -> None:
+    script = plotly_script()
+    assert hashlib.sha256(script.encode()).hexdigest() == PLOTLY_SHA256
+    assert "plotly.js (basic - minified) v4" in script[:200]
+    assert not re.search(r"</script|<!--|\r", script), "it could end the element that it stands in"
 
 
 def test_a_section_is_there_where_its_data_is_and_else_the_way_to_it(report_inputs: ReportInputs, tmp_path: Path) -> None:
