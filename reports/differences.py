@@ -44,7 +44,8 @@ def differences(tables: list[TableInput]) -> Section:
             Missing(
                 f"Layers of {first.name} against those of {second.name}",
                 "they measured no layer in common",
-                f"layerclock profile --device DEVICE --space {first.table.space} -o runs/y",
+                "layerclock profile --device DEVICE -o runs/y "
+                + ("THE-SAME-FILES.onnx" if first.table.space.startswith("onnx:") else f"--space {first.table.space}"),
             )
         )
         return section

@@ -52,7 +52,7 @@ def steadiness(inputs: list[TableInput]) -> Section:
         tiles=[tile for one, block in zip(inputs, blocks, strict=True) for tile in _tiles(one, block)],
     )
     for one in inputs:
-        if one.drift is None and one.table.provenance.started_utc:
+        if one.table.provenance.started_utc and not (one.path.parent / "parts").is_dir():
             section.missing.append(
                 Missing(f"Drift over time of {one.name}", "only the campaign's folder tells it", f"layerclock report {_folder_of(one)}")
             )

@@ -71,7 +71,7 @@ function frontsDrawing() {
 function chosenLayers(network) {
   const timed = network.layers.some((layer) => layer[2] !== null);
   const parts = network.layers.map(([place, what, us, low, high, macs]) => (timed ? { place, what, us, low, high } : { place, what, us: macs / 1e6, low: null, high: null }));
-  const made = bars(fewer(parts), timed ? "time (µs)" : "multiply-accumulates (millions)");
+  const made = bars(fewer(parts), timed ? "time (µs)" : "MACs (millions)");
   if (!timed) made.data[0].hovertemplate = "<b>%{customdata[0]}</b><br>%{customdata[1]}<br>%{x:.4~g} M MACs";
   return made;
 }

@@ -20,9 +20,9 @@ function spentParts() {
 
 const bySize = (parts) => [...parts].sort((a, b) => (b.us ?? 0) - (a.us ?? 0));
 
-// No more parts than can be read: the largest in their order, and the others together.
+// No more parts than can be read: the largest in their order, and the others together, with those that cost nothing.
 function fewer(parts) {
-  const kept = new Set(bySize(parts).slice(0, MOST_BARS));
+  const kept = new Set(bySize(parts).filter((part) => part.us !== 0).slice(0, MOST_BARS));
   const rest = parts.filter((part) => !kept.has(part));
   const sum = rest.reduce((total, part) => total + (part.us ?? 0), 0);
   const others = { place: `${rest.length} others`, what: "together", us: sum, low: null, high: null, op: "", rest: true };
@@ -48,7 +48,7 @@ function bars(parts, xTitle) {
     }],
     layout: layout({
       height: barHeight(parts.length), bargap: 0.28, showlegend: false, xaxis: axis(xTitle, { rangemode: "tozero" }),
-      yaxis: axis("", { autorange: "reversed", zeroline: false, tickmode: "array", tickvals: numbers, ticktext: parts.map((part) => plain(short(part.place, most))), showgrid: false }),
+      yaxis: axis("", { autorange: "reversed", zeroline: false, tickmode: "array", tickvals: numbers, ticktext: parts.map((part) => plain(shortened(part.place, most))), showgrid: false }),
     }),
   };
 }

@@ -15,5 +15,11 @@ drawAll(SECTIONS.filter(([name]) => present(DATA[name])).map(([, start]) => star
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 matchMedia("(max-width: 639px)").addEventListener("change", redraw);
 // Paper is white, and narrower than most screens.
-addEventListener("beforeprint", () => { document.querySelectorAll("details").forEach((one) => { one.open = true; }); redraw(); });
-matchMedia("print").addEventListener("change", redraw);
+addEventListener("beforeprint", () => {
+  document.documentElement.classList.add("printing");
+  redraw();
+});
+addEventListener("afterprint", () => {
+  document.documentElement.classList.remove("printing");
+  redraw();
+});

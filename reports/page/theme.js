@@ -65,6 +65,8 @@ function interval(values, low, high, more = {}) {
 function draw(id, make, listen) {
   if (!byId(id)) return;
   const made = make();
+  // On paper nothing answers later: the width is settled here.
+  if (document.documentElement.classList.contains("printing")) made.layout.width = byId(id).clientWidth;
   if (!drawings.has(id)) {
     Plotly.newPlot(byId(id), made.data, made.layout, CONFIG);
     listen?.(byId(id));

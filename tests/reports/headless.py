@@ -42,7 +42,7 @@ class Browser:
     def __init__(self, driver: Chrome) -> None:
         self.driver = driver
 
-    def open(self, page: Path, width: int = 1440, scheme: str = "light", medium: str = "screen") -> None:
+    def open(self, page: Path, width: int = 1440, scheme: str = "light", medium: str = "") -> None:
         """Load the page and wait until every drawing is there."""
         self.driver.get_log("browser")  # type: ignore[no-untyped-call]
         features = [{"name": "prefers-color-scheme", "value": scheme}]
