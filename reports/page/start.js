@@ -12,8 +12,8 @@ function drawAll(left) {
 
 const present = (value) => (Array.isArray(value) ? value.length > 0 : Boolean(value));
 drawAll(SECTIONS.filter(([name]) => present(DATA[name])).map(([, start]) => start));
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-matchMedia("(max-width: 639px)").addEventListener("change", redraw);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraw());
+matchMedia("(max-width: 639px)").addEventListener("change", () => redraw());
 // Paper is white, and narrower than most screens.
 addEventListener("beforeprint", () => {
   document.documentElement.classList.add("printing");
@@ -21,5 +21,5 @@ addEventListener("beforeprint", () => {
 });
 addEventListener("afterprint", () => {
   document.documentElement.classList.remove("printing");
-  redraw();
+  redraw(true);
 });

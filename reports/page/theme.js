@@ -62,23 +62,26 @@ function interval(values, low, high, more = {}) {
   return { type: "data", symmetric: false, array: reach(high), arrayminus: reach(low), thickness: 1.2, width: 3, color: colour("quiet"), ...more };
 }
 
-function draw(id, make, listen) {
-  if (!byId(id)) return;
+// Draws into an element, or draws it anew with what was made now. Its height stands at the element, so that a change of width keeps it.
+function draw(id, make, listen = drawings.get(id)?.listen, afresh = !drawings.has(id)) {
+  const here = byId(id);
+  if (!here) return;
   const made = make();
+  here.style.height = `${made.layout.height}px`;
   // On paper nothing answers later: the width is settled here.
-  if (document.documentElement.classList.contains("printing")) made.layout.width = byId(id).clientWidth;
-  if (!drawings.has(id)) {
-    Plotly.newPlot(byId(id), made.data, made.layout, CONFIG);
-    listen?.(byId(id));
-    document.documentElement.dataset.drawn = String(drawings.size + 1);
-    if (!drawings.size) performance.mark("first-drawing");
+  if (document.documentElement.classList.contains("printing")) made.layout.width = here.clientWidth;
+  if (afresh) {
+    Plotly.newPlot(here, made.data, made.layout, CONFIG);
+    listen?.(here);
   } else {
-    Plotly.react(byId(id), made.data, made.layout, CONFIG);
+    Plotly.react(here, made.data, made.layout, CONFIG);
   }
-  drawings.set(id, make);
+  if (!drawings.size) performance.mark("first-drawing");
+  drawings.set(id, { make, listen });
+  document.documentElement.dataset.drawn = String(drawings.size);
 }
 
-const redraw = () => drawings.forEach((make, id) => draw(id, make));
+const redraw = (afresh = false) => drawings.forEach(({ make, listen }, id) => draw(id, make, listen, afresh));
 const barHeight = (bars) => 64 + 23 * bars;
 
 // A select's options as [value, text]; calls back when another is chosen.
