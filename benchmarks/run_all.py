@@ -25,12 +25,12 @@ HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "results", HERE.parent / "docs" / "figures-printed.md"
 # In the order of the page; none needs another's result.
 NAMES = (
-    "repeatability", "parity", "additivity", "campaign_cost", "faults", "fleet",
+    "repeatability", "parity", "additivity", "campaign_cost", "faults", "precisions", "gpu", "fleet", "dataset_scale", "hostile_files",
     "layerwise_accuracy", "kernelwise_accuracy", "endtoend_accuracy", "query_speed", "import_time",
     "transfer_tasks", "transfer_here", "transfer_search",
     "search_replay", "search_nasbench201", "search_overhead", "search_measured", "search_modalities",
     "coexplore_models", "coexplore_pruning", "coexplore_gain",
-    "first_hour",
+    "report_page", "first_hour",
 )  # fmt: skip
 PACKAGES = ("numpy", "onnxruntime", "openvino", "torch", "scikit-learn")
 INTRODUCTION = """# Figures as printed

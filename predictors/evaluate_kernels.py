@@ -31,8 +31,8 @@ class KernelEvaluation:
 
     ``networks``: as for any predictor. ``own_kernels``: the same if the networks' own measured kernels stood in for the predicted
     ones: what is lost between kernels and end-to-end time. ``by_network_family``: mean signed and mean absolute error and number.
-    ``by_kernel_family``: the same of kernels, weighted by their time, and their share of all time. ``names``, ``predicted_ms`` and
-    ``measured_ms`` tell the networks one by one.
+    ``by_kernel_family``: the same of kernels, weighted by their time, and their share of all time. ``names``, ``predicted_ms`` with
+    ``lower_ms`` and ``upper_ms``, and ``measured_ms`` with ``noise_floor`` tell the networks one by one, float64[N] each.
     """
 
     networks: Evaluation
@@ -42,7 +42,10 @@ class KernelEvaluation:
     by_kernel_family: Mapping[str, tuple[float, float, int, float]]
     names: tuple[str, ...]
     predicted_ms: npt.NDArray[np.float64]
+    lower_ms: npt.NDArray[np.float64]
+    upper_ms: npt.NDArray[np.float64]
     measured_ms: npt.NDArray[np.float64]
+    noise_floor: npt.NDArray[np.float64]
 
     def to_dict(self) -> dict[str, object]:
         """By name, for JSON."""
@@ -108,7 +111,10 @@ def evaluate_kernelwise(predictor: KernelPredictor, table: LatencyTable, *, othe
         by_kernel_family=_by_kernel_family([family(kernel) for kernel in rows.kernels], kernel_us, rows.times_us, runs),
         names=names,
         predicted_ms=predicted.latency_ms,
+        lower_ms=predicted.lower_ms,
+        upper_ms=predicted.upper_ms,
         measured_ms=measured_ms,
+        noise_floor=rows.noise_floor,
     )
 
 

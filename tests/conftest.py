@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -16,6 +17,8 @@ from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from headless import Browser, ReportInputs
 
     from layerclock.datasets.table import LatencyTable
     from layerclock.interfaces import ModelFile, SearchSpace
@@ -145,3 +148,53 @@ def composite_table(tmp_path_factory: pytest.TempPathFactory) -> LatencyTable:
     plan = Plan(genomes, np.zeros((0, 2), dtype=np.int64))
     folder = tmp_path_factory.mktemp("composites") / "campaign"
     return profile(open_device("fake:cpu"), space, folder, plan=plan, rounds=2, runs=4, export=space.export)
+
+
+@pytest.fixture(scope="session")
+def report_inputs(
+    tmp_path_factory: pytest.TempPathFactory, fake_folder: Path, fake_table: LatencyTable, tiny_space: SearchSpace, tiny_index: SiteIndex
+) -> ReportInputs:
+    """The fake campaign, a predictor of it, and two searches with that."""
+    from headless import ReportInputs
+
+    from layerclock.predictors.fitting import fit
+    from layerclock.search.loop import pareto_search
+    from layerclock.search.objective import Objective, latency_objective
+
+    folder = tmp_path_factory.mktemp("report")
+    predictor = fit(fake_table, tiny_space)
+    predictor.save(folder / "fake.onnx")
+    score = Objective("score_percent", lambda genomes: tiny_index.params(genomes) ** 0.5 / 10, maximise=True, source="a formula")
+    for name, seed in (("search", 0), ("other", 1)):
+        goals = [latency_objective(predictor), score]
+        pareto_search(tiny_space, goals, evaluations=30, population=10, seed=seed, algorithm="nsga2").write(folder / name)
+    return ReportInputs(fake_folder, folder / "fake.onnx", folder / "search", folder / "other")
+
+
+@pytest.fixture(scope="session")
+def report_page(report_inputs: ReportInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything on one page, with the campaign twice as two tables to compare."""
+    from layerclock.reports.report import report
+
+    folder = tmp_path_factory.mktemp("page")
+    shutil.copy(report_inputs.campaign / "table.parquet", folder / "again.parquet")
+    paths = [report_inputs.campaign, folder / "again.parquet", report_inputs.predictor, report_inputs.search, report_inputs.other]
+    return report(paths, folder / "report.html").path
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium; skips where there is none."""
+    from headless import open_browser
+
+    with open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the tests leave their pictures: $LAYERCLOCK_SCREENSHOTS, else pytest's own folder."""
+    named = os.environ.get("LAYERCLOCK_SCREENSHOTS")
+    folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

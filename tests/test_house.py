@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("datasets", "devices", "predictors", "profiler", "search")
+ROOMS = ("datasets", "devices", "predictors", "profiler", "reports", "search")
 
 # What the files of each room may import from the others. Core is src/layerclock without the command line.
 MAY_IMPORT = {
@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "predictors": {"core", "datasets", "predictors"},
     "profiler": {"core", "datasets", "devices", "profiler"},
     "search": {"core", "datasets", "predictors", "search"},
+    "reports": {"core", "datasets", "predictors", "profiler", "reports", "search"},
     "cli": {"core", "cli", *ROOMS},
 }
 # The files of devices/ that stand beside the adapters, and that adapters may import. What stands in a folder of its own is one adapter.
@@ -69,9 +70,11 @@ HOMES = {
     "pyarrow": (
         "datasets/",
         "devices/accelerators/cost_cache.py",
+        "profiler/drift.py",
         "profiler/store.py",
         "search/accuracy/tables.py",
         "search/result_files.py",
+        "search/saved_search.py",
     ),
     "pandas": (),
     "yaml": ("datasets/public/ofa_yaml.py", "devices/accelerators/designs.py"),
@@ -99,6 +102,7 @@ HOMES = {
         "predictors/kernelwise.py",
         "predictors/neural/nasflat.py",
         "predictors/transfer/",
+        "reports/differences.py",
         "search/gaussian.py",
         "search/supernet/evaluator.py",
     ),
@@ -108,6 +112,8 @@ HOMES = {
     "safetensors": ("search/supernet/checkpoint.py",),
     "matplotlib": ("search/picture.py",),
     "plotly": (),
+    "jinja2": ("reports/page.py",),
+    "markupsafe": ("reports/page.py",),
     "click": ("src/layerclock/cli/",),
     "rich": ("src/layerclock/cli/",),
 }
@@ -116,6 +122,7 @@ HEAVY = (
     "dask",
     "distributed",
     "ml_dtypes",
+    "jinja2",
     "moocore",
     "nncf",
     "torch",

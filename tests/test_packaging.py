@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("datasets", "devices", "predictors", "profiler", "search")
+ROOMS = ("datasets", "devices", "predictors", "profiler", "reports", "search")
 
 
 def _modules() -> set[str]:
@@ -52,7 +52,8 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
         files = {name for name in archive.namelist() if ".dist-info/" not in name}
         meta = "\n".join(archive.read(name).decode() for name in archive.namelist() if name.endswith("entry_points.txt"))
         licensed = any(name.endswith("licenses/LICENSE") for name in archive.namelist())
-    assert files == _modules() | {"layerclock/py.typed"}
+    page = {f"layerclock/reports/{folder}/{path.name}" for folder in ("page", "plotly") for path in (ROOT / "reports" / folder).iterdir()}
+    assert files == _modules() | {"layerclock/py.typed"} | page
     assert "layerclock = layerclock.cli:main" in meta
     assert "[layerclock.devices]" in meta
     assert licensed

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from layerclock.predictors.portable_kernels import KernelPredictor, load_kernelwise
     from layerclock.profiler.accuracy_on_device import accuracy_on_device
     from layerclock.profiler.campaign import profile
+    from layerclock.reports.report import report
     from layerclock.search.loop import pareto_search
     from layerclock.search.objective import Objective, accuracy_objective, latency_objective
     from layerclock.space import Gene, Site, SiteIndex
@@ -52,6 +53,7 @@ _HOMES = {
     "pareto_search": "search.loop",
     "profile": "profiler.campaign",
     "read_table": "datasets.table",
+    "report": "reports.report",
 }
 
 __all__ = [
@@ -80,6 +82,7 @@ __all__ = [
     "pareto_search",
     "profile",
     "read_table",
+    "report",
 ]
 
 

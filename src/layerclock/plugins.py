@@ -32,6 +32,7 @@ _EXTRAS = {
     "dask": "fleet",
     "distributed": "fleet",
     "matplotlib": "search",
+    "jinja2": "report",
     "moocore": "search",
     "nncf": "quantize",
     "PIL": "supernet",

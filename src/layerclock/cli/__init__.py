@@ -26,6 +26,7 @@ _VERBS = {
     "fleet": ("fleet", "Members of a fleet: boards elsewhere that measure for `profile --fleet`."),
     "search": ("search", "Search a space for Pareto-optimal networks."),
     "coexplore": ("coexplore", "Search networks and the accelerators that run them together."),
+    "report": ("report", "Show campaigns, tables, predictors and searches on one HTML page."),
 }
 
 
