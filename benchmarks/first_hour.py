@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,9 +30,10 @@ def main() -> int:
     arguments = parser.parse_args()
     budget, seconds, evaluations = ("1m", "20", "20") if arguments.quick else ("3m", "90", "100")
     with tempfile.TemporaryDirectory() as folder:
-        program = Path(folder) / "venv/bin"
+        program, checkout = Path(folder) / "venv/bin", Path(folder) / "checkout"  # a build leaves files beside the source
+        shutil.copytree(ROOT, checkout, symlinks=True, ignore=shutil.ignore_patterns(".*", "build", "runs", "__pycache__", "*.egg-info"))
         pip = [str(program / "python"), "-m", "pip", "install", "--quiet", "--constraint", str(ROOT / "constraints.txt")]
-        install = [[sys.executable, "-m", "venv", str(program.parent)], [*pip, f"{ROOT}[all]"]]
+        install = [[sys.executable, "-m", "venv", str(program.parent)], [*pip, f"{checkout}[all]"]]
         layerclock = str(program / "layerclock")
         space, accuracy = "digits-mobilenetv3", f"accuracy:digits-supernet:seconds={seconds}"
         steps = {

@@ -14,6 +14,7 @@ import warnings
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,6 +61,9 @@ def calibrate_normalisation(network: torch.nn.Module, batches: Iterable[tuple[to
         norm.momentum = 0.1
 
 
+_TURN = Lock()
+
+
 class Exporter:
     """Exports networks of one space, with random but calibrated weights, into a content-addressed cache.
 
@@ -89,8 +93,9 @@ class Exporter:
         if not path.exists():
             import torch  # here, for it takes seconds: a campaign that goes on finds its networks exported
 
-            module = build_network(self.space, canonical, digest)
-            with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing was exported
+            # torch's random numbers, from which weights are drawn, and its exporter are one for all threads of a process.
+            with _TURN, torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing was exported
+                module = build_network(self.space, canonical, digest)
                 export_network(module, path, example_inputs(self.space, self.batch), sites, self.dynamo)
         return ModelFile(path, digest, sites, self.space.name, tuple(canonical.tolist()))
 

@@ -63,7 +63,8 @@ def _children(process: int) -> list[int]:
 
 def _workers(campaign: int) -> list[int]:
     """Worker processes of a campaign: the children of its zygote."""
-    return [worker for child in _children(campaign) for worker in _children(child)]
+    zygotes = [child for child in _children(campaign) if b"layerclock.profiler.zygote" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [worker for zygote in zygotes for worker in _children(zygote)]
 
 
 def _await(happened: Callable[[], bool], patience_s: float = 60) -> bool:

@@ -22,7 +22,6 @@ from layerclock.space import SiteIndex
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from layerclock.cli.profile_fleet import Exports
     from layerclock.datasets.table import LatencyTable
     from layerclock.interfaces import Device, SearchSpace
     from layerclock.profiler.plan import Plan
@@ -98,13 +97,13 @@ def command(
     space = load_space(space_name) if space_name else None
     plan = _announced(space, networks, holdout, calibration, seed, quiet) if space else None
 
-    def measured(device: Device, own: Path, tell: Callable[[Progress], None], export: Exports | None) -> LatencyTable:
+    def measured(device: Device, own: Path, tell: Callable[[Progress], None]) -> LatencyTable:
         if space:
             from layerclock.profiler.campaign import profile  # after the names are known to be right
 
             return profile(
                 device, space, own, networks=networks, holdout=holdout, calibration=calibration, rounds=rounds or 8, runs=runs or 8,
-                budget_s=budget_s, seed=seed, plan=plan, limit_s=limit_s, affinity=affinity, retry_failed=retry_failed, export=export,
+                budget_s=budget_s, seed=seed, plan=plan, limit_s=limit_s, affinity=affinity, retry_failed=retry_failed,
                 calibration_inputs=inputs, progress=tell,
             )  # fmt: skip
         if composites:
@@ -120,13 +119,13 @@ def command(
     if fleet := fleet_choice():
         if evaluator or inputs:
             raise click.UsageError("--accuracy and --inputs are for devices of this machine")
-        tables = profile_on_fleet(fleet, device_names, options_of_device, boards, folder, space, measured, quiet)
+        tables = profile_on_fleet(fleet, device_names, options_of_device, boards, folder, measured, quiet)
     elif len(device_names) > 1 or boards:
         raise click.UsageError("several --device, and --board, are for a --fleet; here measure one device after the other")
     else:
         device = open_device(device_names[0], options_of_device)
         with progress_bar(quiet) as report:
-            tables = {folder: measured(device, folder, progress_teller(device_names[0], report), None)}
+            tables = {folder: measured(device, folder, progress_teller(device_names[0], report))}
         more |= fallback_figures(tables[folder])
         if evaluator and space:
             more |= accuracy_figures(device, space, evaluator, tables[folder])

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event, Lock
-from typing import TYPE_CHECKING, Any
+from threading import Event
+from typing import TYPE_CHECKING
 
 import click
 
 from layerclock.cli.output import Report, progress_bars
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
-
-    import numpy.typing as npt
 
     from layerclock.cli.fleet_options import FleetChoice
     from layerclock.datasets.table import LatencyTable
-    from layerclock.interfaces import Device, DeviceOptions, ModelFile, SearchSpace
+    from layerclock.interfaces import Device, DeviceOptions
     from layerclock.profiler.sitting import Progress
 
-__all__ = ["Exports", "profile_on_fleet", "progress_teller"]
-
-Exports = Callable[[Any], "ModelFile"]
+__all__ = ["profile_on_fleet", "progress_teller"]
 
 
 def progress_teller(device: str, report: Report) -> Callable[[Progress], None]:
@@ -39,8 +35,8 @@ def progress_teller(device: str, report: Report) -> Callable[[Progress], None]:
 
 
 def profile_on_fleet(
-    fleet: FleetChoice, names: tuple[str, ...], options: DeviceOptions, boards: tuple[str, ...], folder: Path, space: SearchSpace | None,
-    measured: Callable[[Device, Path, Callable[[Progress], None], Exports | None], LatencyTable], quiet: bool,
+    fleet: FleetChoice, names: tuple[str, ...], options: DeviceOptions, boards: tuple[str, ...], folder: Path,
+    measured: Callable[[Device, Path, Callable[[Progress], None]], LatencyTable], quiet: bool,
 ) -> dict[Path, LatencyTable]:  # fmt: skip
     """Measure each device by ``measured``; returns the tables by the folders of the campaigns.
 
@@ -52,7 +48,6 @@ def profile_on_fleet(
     if len(set(names)) < len(names):
         raise click.UsageError("each --device once: boards that hold the same device stand in for each other")
     folders = [folder] if len(names) == 1 else [folder / "".join(c if c.isalnum() else "-" for c in name) for name in names]
-    export = _one_at_a_time(space, options.batch) if space else None
     over = Event()
     with fleet.connect() as cluster, progress_bars(quiet, len(names)) as reports:
         # All are opened before any is measured: what is missing shows at once.
@@ -67,7 +62,7 @@ def profile_on_fleet(
                 tell(progress)
 
             try:
-                return measured(devices[number], folders[number], tell_unless_over, export)
+                return measured(devices[number], folders[number], tell_unless_over)
             except BaseException:
                 over.set()
                 raise
@@ -86,16 +81,3 @@ def profile_on_fleet(
         for error in sorted(failures, key=lambda error: isinstance(error, click.Abort)):
             raise error
         return {own: one.result() for own, one in zip(folders, running, strict=True)}
-
-
-def _one_at_a_time(space: SearchSpace, batch: int) -> Exports:
-    """Exports for campaigns side by side: torch's random numbers, from which weights are drawn, are those of the whole process."""
-    from layerclock.devices.export import Exporter
-
-    exporter, turn = Exporter(space, batch=batch), Lock()
-
-    def export(genome: npt.ArrayLike) -> ModelFile:
-        with turn:
-            return exporter(genome)
-
-    return export
