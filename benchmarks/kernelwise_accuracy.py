@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 DEVICES = ("onnxruntime:cpu", "openvino:CPU")
 # How many times the errors on these networks were looked at while features or model were still changed.
-LOOKS = 2
+LOOKS = 3
 _CALIBRATION = 5
 _DRAWS = 20
 _QUICK = ("resnet18", "mobilenetv2_100", "efficientnet_b0", "squeezenet_v1_1", "vit_tiny", "bert_mini", "shufflenetv2_w1", "densenet121")

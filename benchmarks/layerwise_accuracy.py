@@ -29,6 +29,7 @@ DEVICES = ("onnxruntime:cpu", "openvino:CPU")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="20 profiled, 20 for calibration, 20 held out, 4 rounds")
+    parser.add_argument("--device", choices=DEVICES, action="append", help="this runtime only")
     parser.add_argument("--space", default="ofa-mobilenetv3")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="keep the campaigns here (and go on with them)")
@@ -38,7 +39,7 @@ def main() -> int:
     figures: dict[str, float] = {}
     targets: dict[str, tuple[str, float]] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        for name in DEVICES:
+        for name in arguments.device or DEVICES:
             start = monotonic()
             folder = (arguments.output or Path(temporary)) / name.replace(":", "-")
             table = lc.profile(

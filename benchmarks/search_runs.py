@@ -39,7 +39,7 @@ Genomes = npt.NDArray[np.int64]
 class Stage:
     """A space and what is searched in it. ``objectives(seed)`` are noisy where evaluation is; ``truth`` gives float64[N, M], minimised.
 
-    ``reference`` and ``ideal`` float64[M] bound the normalised hypervolume.
+    ``reference`` and ``ideal`` float64[M] bound the normalised hypervolume. A run that has ``enough`` of it may end there.
     """
 
     space: SearchSpace
@@ -47,6 +47,7 @@ class Stage:
     truth: Callable[[Genomes], FloatArray]
     reference: FloatArray
     ideal: FloatArray
+    enough: float = float("inf")
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,10 @@ def _curve(job: tuple[Contender, int, int]) -> FloatArray:
         genomes = linas_as_coded(stage.space, objectives, evaluations, one.population, seed)
     else:
         search = Search(stage.space, objectives, evaluations=evaluations, population=one.population, seed=seed, algorithm=one.name)
-        while not search.stopped:
+        while not search.stopped and _reached(stage, search.result().genomes) < stage.enough:
             search.step()
         genomes = search.result().genomes
-    points = (stage.truth(genomes) - stage.ideal) / (stage.reference - stage.ideal)
+    points = _normalised(stage, genomes)
     curve = np.zeros(evaluations)
     front = points[:0]
     for number in range(evaluations):
@@ -105,6 +106,18 @@ def _curve(job: tuple[Contender, int, int]) -> FloatArray:
             front = front[non_dominated(front)]
         curve[number] = hypervolume(front, np.ones(points.shape[1]))
     return curve
+
+
+def _normalised(stage: Stage, genomes: Genomes) -> FloatArray:
+    points: FloatArray = (stage.truth(genomes) - stage.ideal) / (stage.reference - stage.ideal)
+    return points
+
+
+def _reached(stage: Stage, genomes: Genomes) -> float:
+    if not len(genomes) or not np.isfinite(stage.enough):
+        return -1.0
+    points = _normalised(stage, genomes)
+    return hypervolume(points[non_dominated(points)], np.ones(points.shape[1]))
 
 
 def evaluations_to(curve: FloatArray, level: float) -> float:

@@ -56,7 +56,7 @@ def read_profile(path: Path, runs: int, on_host: bool) -> Profile:
     if not on_host and not on_device:
         raise DeviceError(
             "this build of ONNX Runtime tells when kernels are launched on the device, not how long they take",
-            "use one built with onnxruntime_ENABLE_CUDA_PROFILING, or measure end to end only: --networks as --holdout",
+            "use one built with onnxruntime_ENABLE_CUDA_PROFILING, or fit an endtoend predictor to whole networks: --holdout",
         )
     return Profile(operation, provider, dict(samples))
 
