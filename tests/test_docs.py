@@ -24,7 +24,8 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
 def shown(page: Path, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return [text for named, text in found if named == language]
 
 
 def commands(page: Path) -> list[list[str]]:

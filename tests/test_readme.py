@@ -16,7 +16,8 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+    return [text for named, text in found if named == language]
 
 
 def smaller(text: str, *replacements: tuple[str, str]) -> str:
