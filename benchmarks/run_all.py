@@ -104,7 +104,7 @@ def _page() -> str:
         parts.append(f"## {name}\n\n{title}\n")
         file = RESULTS / f"{name}.json"
         if not file.exists():
-            parts.append("No result is kept.\n")
+            parts.append("Not run since results are kept here; [Figures](figures.md) has the last ones, where there are any.\n")
             continue
         result = json.loads(file.read_text())
         versions = ", ".join(f"{package} {number}" for package, number in result["versions"].items())

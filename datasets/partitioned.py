@@ -82,14 +82,17 @@ class LatencyDataset:
         footer = table.footer()
         content_hash, added = str(footer["content_hash"]), 0
         name = f"{content_hash[:32]}.parquet"
+        # Targets that differ in threads, say, share a folder, and there a part.
+        sharing: dict[tuple[str, str], list[str]] = {}
         for identity, target in table.targets.items():
-            of_target = table.rows.filter(pc.equal(table.rows["target_id"], identity))
             for level in LEVELS:
-                rows = of_target.filter(pc.equal(of_target["level"], level))
-                folder = _folder(target, table.space, level)
-                if len(rows) and not state_of(self.storage, folder).holds(name):
-                    self.storage.write(f"{folder}/{name}", _as_part(rows, {content_hash: footer}))
-                    added += len(rows)
+                sharing.setdefault((_folder(target, table.space, level), level), []).append(identity)
+        for (folder, level), identities in sharing.items():
+            of_targets = pc.is_in(table.rows["target_id"], value_set=pa.array(identities, pa.string()))
+            rows = table.rows.filter(pc.and_(of_targets, pc.equal(table.rows["level"], level)))
+            if len(rows) and not state_of(self.storage, folder).holds(name):
+                self.storage.write(f"{folder}/{name}", _as_part(rows, {content_hash: footer}))
+                added += len(rows)
         return added
 
     def query(self, selection: Selection = EVERYTHING) -> pa.Table:
@@ -110,8 +113,13 @@ class LatencyDataset:
         paths = [
             self.storage.path(f"{folder}/{name}") for folder in self._partitions(selection) for name in state_of(self.storage, folder).parts
         ]
-        dataset = pads.FileSystemDataset.from_paths(paths, schema=SCHEMA, format=pads.ParquetFileFormat(), filesystem=self.storage.arrow)
-        return int(dataset.count_rows())
+        try:
+            dataset = pads.FileSystemDataset.from_paths(
+                paths, schema=SCHEMA, format=pads.ParquetFileFormat(), filesystem=self.storage.arrow
+            )
+            return int(dataset.count_rows())
+        except pa.ArrowException as error:
+            raise self._damaged(error) from error
 
     def table(self, selection: Selection) -> LatencyTable:
         """The same as one latency table whose parents are the tables it is from.
@@ -119,6 +127,11 @@ class LatencyDataset:
         Raises :class:`~layerclock.errors.ArgumentError` if they are of several spaces.
         """
         rows = self.query(selection)
+        if not len(rows):
+            raise TableError(
+                f"{self.storage.url} holds no rows of {_told(selection)}",
+                "operators have the runtime's own names (Conv in ONNX Runtime, Convolution in OpenVINO), layers those of the space",
+            )
         footers = json.loads(rows.schema.metadata[FOOTER_KEY])
         spaces = {(footer["space"], footer["space_digest"]) for footer in footers.values()}
         if len(spaces) > 1:
@@ -182,13 +195,14 @@ class LatencyDataset:
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-            first = (str(error).splitlines() or ["?"])[0]
-            raise TableError(
-                f"a part of {self.storage.url} is damaged: {first}", "delete that part, and publish its table again"
-            ) from error
+            raise self._damaged(error) from error
         present = set(pc.unique(rows["target_id"]).to_pylist())
         of_rows = {name: one for name, one in footers.items() if any(_target(target).id in present for target in one["targets"])}
         return rows.replace_schema_metadata({FOOTER_KEY: json.dumps(of_rows or footers)})
+
+    def _damaged(self, error: Exception) -> TableError:
+        first = (str(error).splitlines() or ["?"])[0]
+        return TableError(f"a part of {self.storage.url} is damaged: {first}", "delete that part, and publish its table again")
 
     def partitions(self, selection: Selection) -> list[dict[str, str]]:
         """Device, runtime, space and level of each partition that ``selection`` takes."""
@@ -217,8 +231,11 @@ class LatencyDataset:
         tables: list[pa.Table] = []
         footers: dict[str, Any] = {}
         for name in names:
-            rows = pq.read_table(io.BytesIO(self.storage.read(f"{folder}/{name}")))
-            footers |= json.loads(rows.schema.metadata[FOOTER_KEY])
+            try:
+                rows = pq.read_table(io.BytesIO(self.storage.read(f"{folder}/{name}")))
+                footers |= json.loads((rows.schema.metadata or {})[FOOTER_KEY])
+            except (pa.ArrowException, ValueError, KeyError) as error:
+                raise self._damaged(error) from error
             tables.append(rows.replace_schema_metadata(None))
         return _as_part(pa.concat_tables(tables), footers)
 

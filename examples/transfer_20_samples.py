@@ -1,7 +1,7 @@
 """A predictor for a new device from twenty of its networks, with the help of other devices' tables.
 
-``python examples/transfer_20_samples.py openvino:CPU runs/x/table.parquet ...``: the tables are of one space. The networks that tell most
-are chosen, measured on the device, and fitted. ``--samples 5`` shows the way in a minute.
+``python examples/transfer_20_samples.py onnxruntime:cpu runs/x/table.parquet ...``: the tables are of one space. The networks that tell
+most are chosen, measured on the device, and fitted. ``--samples 5`` shows the way in a minute.
 """
 
 from __future__ import annotations

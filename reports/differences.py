@@ -25,7 +25,7 @@ _SHOWN = 12
 
 def differences(tables: list[TableInput]) -> Section:
     """The first two tables held against each other; nothing is mixed, so that their targets may differ."""
-    if len(tables) < 2:
+    if len(tables) < 2 or not all(one.table.targets for one in tables[:2]):
         return Section()
     first, second = tables[:2]
     layers, networks = (_both(first, second, level) for level in ("layer", "network"))

@@ -122,7 +122,7 @@ def read_evaluations(folder: Path, search: SearchResult) -> dict[bytes, tuple[Fl
         if found.get(name) != expected[name]:
             raise SearchError(
                 f"{folder} holds another search: its {name} is {found.get(name)}, this one's {expected[name]}",
-                "give another folder, or the same settings to go on; only the number of evaluations may grow",
+                "give another folder, or the same settings to go on (--population too); only the number of evaluations may grow",
             )
     return {
         np.array(genome, dtype=np.int64).tobytes(): (np.array([np.nan if one is None else one for one in values]), failure or "")

@@ -96,7 +96,12 @@ def read_search(folder: Path | str) -> SavedSearch:
 def _search(said: dict[str, Any], columns: dict[str, list[Any]], measured_on: str, measured_ms: dict[int, float]) -> SavedSearch:
     described = [(one, bool(one["maximise"])) for one in said["objectives"]] + [(one, None) for one in said["metrics"]]
     # A measure's column is its name, with the unit where the name does not end with it.
-    of = {str(one["name"]): next(name for name in columns if _is_column(name, one)) for one, _ in described}
+    of = {}
+    for one, _ in described:
+        column = next((name for name in columns if _is_column(name, one)), None)
+        if column is None:
+            raise KeyError(str(one["name"]))
+        of[str(one["name"])] = column
     taken = {f"{of[name]}{end}" for name in of for end in ("", "_lower", "_upper")}
     genes = [name for name in columns if name not in taken | {"evaluation", "genome", "feasible", "pareto", "failure"}]
     genomes = np.array(columns["genome"], dtype=np.int64).reshape(len(columns["genome"]), -1 if columns["genome"] else 0)

@@ -93,6 +93,25 @@ def test_what_is_appended_is_found_and_appending_twice_adds_nothing(fake_table: 
     assert {part["device"] for part in dataset.partitions(Selection())} == {"board:a", "board/b?=%."}
 
 
+def test_targets_that_share_a_folder_are_all_published(fake_table: LatencyTable, tmp_path: Path) -> None:
+    other = replace(fake_table.target, threads=2)
+    twice = pa.concat_tables(
+        [fake_table.rows, pa.Table.from_pylist([{**row, "target_id": other.id} for row in fake_table.rows.to_pylist()], schema=SCHEMA)]
+    )
+    table = replace(fake_table, rows=twice, targets={**fake_table.targets, other.id: other})
+    dataset = LatencyDataset(str(tmp_path / "dataset"))
+    assert dataset.append(table) == 2 * len(fake_table)
+    assert dataset.append(table) == 0
+    assert set(pc.unique(dataset.query()["target_id"]).to_pylist()) == set(table.targets)
+
+
+def test_a_selection_of_nothing_is_no_table(fake_table: LatencyTable, tmp_path: Path) -> None:
+    dataset = LatencyDataset(str(tmp_path / "dataset"))
+    dataset.append(fake_table)
+    with pytest.raises(TableError, match="holds no rows"):
+        dataset.table(Selection(op="no such operator"))
+
+
 def test_a_selection_is_a_table_with_its_parents(fake_table: LatencyTable, url: str) -> None:
     dataset = LatencyDataset(url)
     first, other = _on(fake_table, "board:a"), replace(_on(fake_table, "board:b"), space="another", space_digest="x")

@@ -33,10 +33,12 @@ def measure_networks(
     """
     from layerclock.profiler.campaign import profile
     from layerclock.profiler.plan import Plan
+    from layerclock.profiler.store import CampaignFolder
 
-    table = profile(
-        open_device(device), space, folder, networks=len(genomes), rounds=_ROUNDS, plan=Plan(genomes, genomes[:0]), progress=progress
-    )
+    store = CampaignFolder(folder)
+    begun = store.record().profiled if (folder / "campaign.json").exists() else ()
+    every = np.array(list(dict.fromkeys([*begun, *map(tuple, genomes.tolist())])), dtype=np.int64)
+    table = profile(open_device(device), space, folder, networks=len(every), rounds=_ROUNDS, plan=Plan(every, every[:0]), progress=progress)
     times = table.networks()
     found = dict(zip(map(tuple, times.genomes.tolist()), times.latency_ms.tolist(), strict=True))
     return np.array([found.get(tuple(genome), np.nan) for genome in genomes.tolist()])
@@ -51,13 +53,9 @@ class MeasuredLatency:
 
     def __call__(self, genomes: GenomeArray) -> npt.NDArray[np.float64]:
         """Latency in ms, float64[n], of canonical genomes int64[n, G]."""
-        from layerclock.profiler.store import CampaignFolder
-
         asked = list(map(tuple, genomes.tolist()))
         if not set(asked) <= set(self._known):
-            store = CampaignFolder(self._folder)
-            begun = store.record().profiled if (self._folder / "campaign.json").exists() else ()
-            every = list(dict.fromkeys([*begun, *asked]))
+            every = list(dict.fromkeys([*self._known, *asked]))
             latency_ms = measure_networks(self._device, self._space, np.array(every, dtype=np.int64), self._folder)
             self._known = dict(zip(every, latency_ms.tolist(), strict=True))
         return np.array([self._known[genome] for genome in asked])

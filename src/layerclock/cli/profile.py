@@ -16,7 +16,7 @@ from layerclock.cli.precision_loss import accuracy_figures, fallback_figures
 from layerclock.cli.profile_fleet import profile_on_fleet, progress_teller
 from layerclock.errors import ArgumentError, TooNoisyError
 from layerclock.interfaces import DeviceOptions
-from layerclock.plugins import load_space, open_device
+from layerclock.plugins import load_evaluator, load_space, open_device
 from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
@@ -93,6 +93,10 @@ def command(
     folder = folder or Path("runs") / models[0].stem
     if evaluator and not space_name:
         raise click.UsageError("--accuracy judges networks of a --space")
+    if evaluator and any(name.startswith("torch:") for name in device_names):
+        raise click.UsageError("--accuracy is not for torch's devices: they run networks with weights of their own")
+    if evaluator:
+        load_evaluator(evaluator)  # before minutes are spent on measuring
     options_of_device = DeviceOptions(threads, batch, precision, _pairs(options))
     space = load_space(space_name) if space_name else None
     plan = _announced(space, networks, holdout, calibration, seed, quiet) if space else None

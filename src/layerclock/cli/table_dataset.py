@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from layerclock.cli.output import json_option, print_json, print_table
+from layerclock.errors import TableError
 
 __all__ = ["compact", "publish", "query"]
 
@@ -69,6 +70,9 @@ def query(
     found = [(part, dataset.query(Selection(**part, op=op)).num_rows) for part in dataset.partitions(selection)] if op else [
         (part, dataset.count(Selection(**part))) for part in dataset.partitions(selection)
     ]  # fmt: skip
+    found = [(part, rows) for part, rows in found if rows]
+    if not found:
+        raise TableError(f"{url} holds nothing of that", "layerclock table query URL lists what it holds, if it is a dataset")
     if as_json:
         print_json([{**part, "rows": rows} for part, rows in found])
     else:
