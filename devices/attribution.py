@@ -97,7 +97,7 @@ class SourceGraph:
         for node in graph.node:  # in order: what is computed from constants alone, a runtime computes once
             if all(tensor in self._constants for tensor in node.input if tensor) and "Random" not in node.op_type:
                 self._constants.update(node.output)
-        self.outputs = {value.name for value in graph.output}
+        self.outputs = [value.name for value in graph.output]
         self.inputs = [value.name for value in graph.input if value.name not in self.weights]
 
     def find(self, name: str) -> str:

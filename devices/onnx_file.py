@@ -222,7 +222,7 @@ def _layers(source: SourceGraph, sites: list[str], model: str) -> list[PlacedLay
     for site, nodes in inside.items():
         made = {tensor for node in nodes for tensor in node.output}
         read = dict.fromkeys(tensor for node in nodes for tensor in node.input if tensor and tensor not in made)
-        elsewhere = {t for other, others in inside.items() if other != site for node in others for t in node.input} | source.outputs
+        elsewhere = {t for other, others in inside.items() if other != site for node in others for t in node.input} | set(source.outputs)
         given = [tensor for node in nodes for tensor in node.output if tensor in elsewhere]
         anchor = next((node for node in nodes if node.op_type in ANCHORS), nodes[0])
         counts = [source.macs(node.name) for node in nodes]

@@ -42,6 +42,7 @@ SHARED_BY_DEVICES = {
 HOMES = {
     "torch": (
         "devices/export.py",
+        "devices/litert/conversion.py",
         "devices/torch/",
         "predictors/neural/",
         "predictors/proxies/",
@@ -53,6 +54,10 @@ HOMES = {
     "nncf": ("devices/quantisation.py",),
     "ml_dtypes": ("devices/half_precision.py",),
     "openvino": ("devices/openvino/",),
+    "ncnn": ("devices/ncnn/",),
+    "pnnx": ("devices/ncnn/conversion.py",),
+    "ai_edge_litert": ("devices/litert/",),
+    "litert_torch": ("devices/litert/conversion.py",),
     "zigzag": ("devices/accelerators/zigzag_model.py",),
     "onnxruntime": ("devices/onnx_file.py", "devices/onnxruntime/", "devices/quantisation.py", "predictors/portable.py"),
     "onnx": (
@@ -123,8 +128,12 @@ HEAVY = (
     "distributed",
     "ml_dtypes",
     "jinja2",
+    "ai_edge_litert",
+    "litert_torch",
     "moocore",
+    "ncnn",
     "nncf",
+    "pnnx",
     "torch",
     "openvino",
     "pandas",
@@ -243,12 +252,15 @@ def _is_verb(file: str) -> bool:
 
 
 # Files around a package of an extra that is not among those of the tests.
-_OPTIONAL = {"devices/accelerators/zigzag_model.py": "zigzag"}
+_OPTIONAL = {
+    "devices/accelerators/zigzag_model.py": "zigzag",
+    **dict.fromkeys((file for file in SOURCES if file.startswith("devices/litert/")), "ai_edge_litert"),
+}
 
 
 def _loaded(file: str) -> ModuleType:
     if file in _OPTIONAL:
-        pytest.importorskip(_OPTIONAL[file], reason=f"{file} needs the package {_OPTIONAL[file]}, which the extra of that name brings")
+        pytest.importorskip(_OPTIONAL[file], reason=f"{file} needs the package {_OPTIONAL[file]}, which an extra brings")
     return import_module(_module(file))
 
 

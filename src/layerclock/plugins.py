@@ -29,17 +29,21 @@ __all__ = [
 
 # Which extra brings the package that a plug-in needs; used for the hint of MissingExtraError.
 _EXTRAS = {
+    "ai_edge_litert": "litert",
     "dask": "fleet",
     "distributed": "fleet",
     "matplotlib": "search",
     "jinja2": "report",
+    "litert_torch": "litert",
     "moocore": "search",
+    "ncnn": "ncnn",
     "nncf": "quantize",
     "PIL": "supernet",
     "onnx": "export",
     "onnxscript": "export",
     "openvino": "openvino",
     "pandas": "tables",
+    "pnnx": "ncnn",
     "pyarrow": "tables",
     "pymoo": "search",
     "safetensors": "supernet",
