@@ -126,7 +126,8 @@ def _additivity(table: LatencyTable, _: Sequence[Row], __: Sequence[Row]) -> Fin
 
 def _one_target(table: LatencyTable) -> Finding:
     return Finding("all rows are of one target", len(table.targets) == 1, f"{len(table.targets)}: {', '.join(table.targets)}"[:200],
-                   "numbers of several targets must not be mixed: split the file by target_id")  # fmt: skip
+                   "numbers of several targets must not be mixed: take one with table.of_target(ID), or publish the file and "
+                   "layerclock table query DATASET --target ID -o FILE")  # fmt: skip
 
 
 def _once(table: LatencyTable) -> Finding:

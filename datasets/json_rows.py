@@ -7,6 +7,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,4 +33,7 @@ def _fields(name: str, column: pa.ChunkedArray) -> Iterable[str]:
         encoded = column.combine_chunks().dictionary_encode()
         fields = [f"{key}: {_encode(value)}" for value in (*encoded.dictionary.to_pylist(), None)]
         return [fields[-1 if number is None else number] for number in encoded.indices.to_pylist()]
-    return [f"{key}: {_encode(value)}" for value in column.to_pylist()]
+    values = column.to_pylist()
+    if pa.types.is_floating(column.type) and pc.all(pc.is_finite(column)).as_py():  # nulls are left out of it
+        return [f"{key}: null" if value is None else f"{key}: {value!r}" for value in values]
+    return [f"{key}: {_encode(value)}" for value in values]

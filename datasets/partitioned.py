@@ -42,7 +42,11 @@ _READS = 5
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What to take of a dataset; None takes all. ``runtime`` is name and version (``openvino 2026.4.1``), or the name alone."""
+    """What to take of a dataset; None takes all.
+
+    ``runtime`` is name and version (``openvino 2026.4.1``), or the name alone; ``target`` the id of one target, which tells targets of
+    one device and runtime apart that differ in threads, batch or precision.
+    """
 
     device: str | None = None
     runtime: str | None = None
@@ -50,6 +54,7 @@ class Selection:
     level: str | None = None
     op: str | None = None
     key: str | None = None
+    target: str | None = None
 
 
 EVERYTHING = Selection()
@@ -109,7 +114,7 @@ class LatencyDataset:
         raise TableError(f"{self.storage.url} changed {_READS} times while it was read", "try again")
 
     def count(self, selection: Selection = EVERYTHING) -> int:
-        """How many rows the partitions that ``selection`` takes hold, from the parts' footers alone; operators and keys do not count."""
+        """How many rows the partitions that ``selection`` takes hold, from the parts' footers alone; no operators, keys or targets."""
         paths = [
             self.storage.path(f"{folder}/{name}") for folder in self._partitions(selection) for name in state_of(self.storage, folder).parts
         ]
@@ -177,7 +182,7 @@ class LatencyDataset:
         if not paths:
             raise TableError(f"{self.storage.url} holds nothing of {_told(selection)}", "layerclock table query URL lists what it holds")
         keep = None
-        for column, value in (("op", selection.op), ("key", selection.key)):
+        for column, value in (("op", selection.op), ("key", selection.key), ("target_id", selection.target)):
             if value is not None:
                 rule = pads.field(column) == value
                 keep = rule if keep is None else keep & rule
@@ -278,7 +283,7 @@ def _is_runtime(part: str, wanted: str) -> bool:
 
 
 def _told(selection: Selection) -> str:
-    named = [f"{name} {value!r}" for name in _FOLDERS if (value := getattr(selection, name)) is not None]
+    named = [f"{name} {value!r}" for name in (*_FOLDERS, "target") if (value := getattr(selection, name)) is not None]
     return ", ".join(named) or "anything"
 
 

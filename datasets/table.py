@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from layerclock.atomic import write_atomically
 from layerclock.datasets.bounded_parquet import read_bounded
 from layerclock.datasets.json_rows import json_rows
 from layerclock.datasets.schema import FOOTER_KEY, LEVELS, ROLES, SCHEMA, SCHEMA_VERSION, STATUSES
-from layerclock.errors import TableError, TargetMismatchError
+from layerclock.errors import ArgumentError, TableError, TargetMismatchError
 from layerclock.target import Target
 
 if TYPE_CHECKING:
@@ -117,9 +117,22 @@ class LatencyTable:
         """The one target of the table; raises :class:`TargetMismatchError` if it holds several."""
         if len(self.targets) != 1:
             raise TargetMismatchError(
-                f"the table holds {len(self.targets)} targets: {', '.join(self.targets)}", "choose the rows of one target"
+                f"the table holds {len(self.targets)} targets: {', '.join(self.targets)}",
+                "take one: layerclock table query DATASET --target ID -o FILE, or table.of_target(ID) in Python",
             )
         return next(iter(self.targets.values()))
+
+    def of_target(self, identity: str) -> LatencyTable:
+        """The rows of one of the table's targets, by its id, as a table that names this one as its parent.
+
+        Raises :class:`~layerclock.errors.ArgumentError` for a target that the table does not hold.
+        """
+        if identity not in self.targets:
+            raise ArgumentError(f"the table holds no target {identity!r}", f"it holds {', '.join(self.targets)}")
+        rows = self.rows.filter(pc.equal(self.rows["target_id"], identity))
+        provenance = replace(self.provenance, parents=(self.content_hash,))
+        # What was seen of all targets together is not told of one.
+        return LatencyTable(rows, {identity: self.targets[identity]}, self.space, self.space_digest, provenance)
 
     @property
     def content_hash(self) -> str:

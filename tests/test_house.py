@@ -252,10 +252,7 @@ def _is_verb(file: str) -> bool:
 
 
 # Files around a package of an extra that is not among those of the tests.
-_OPTIONAL = {
-    "devices/accelerators/zigzag_model.py": "zigzag",
-    **dict.fromkeys((file for file in SOURCES if file.startswith("devices/litert/")), "ai_edge_litert"),
-}
+_OPTIONAL = {"devices/accelerators/zigzag_model.py": "zigzag"}
 
 
 def _loaded(file: str) -> ModuleType:

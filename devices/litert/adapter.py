@@ -66,4 +66,5 @@ class LiteRtDevice:
 
     def load(self, model: ModelFile) -> LiteRtSession:
         """The network, compiled."""
-        return LiteRtSession(self.options.threads, self.prepare(model))
+        prepared = self.prepare(model)
+        return LiteRtSession(converted(prepared), self.options.threads, prepared)

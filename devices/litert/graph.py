@@ -94,7 +94,8 @@ def read_operators(path: Path, sites: tuple[str, ...]) -> list[Operator]:
     graph = model.subgraphs[0]
     codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
     names = [_OP_NAMES.get(codes[operator.opcodeIndex], "CUSTOM") for operator in graph.operators]
-    turned = any(name in ("CONV_2D", "DEPTHWISE_CONV_2D") for name in names)
+    # In a convolutional network tensors of four axes are images; attention has others.
+    turned = "BATCH_MATMUL" not in names and not {"CONV_2D", "DEPTHWISE_CONV_2D"}.isdisjoint(names)
     held = {number for number, tensor in enumerate(graph.tensors) if model.buffers[tensor.buffer].data is not None}
     pairs = zip(names, graph.operators, strict=True)
     operators = [_read(name, operator, graph.tensors, held, sites, turned) for name, operator in pairs]
@@ -114,7 +115,8 @@ def _read(name: str, operator: Any, tensors: Sequence[Any], held: set[int], site
     makes = tuple(_spec(tensors[number], turned) for number in operator.outputs)
     activation = _ACTIVATIONS.get(getattr(operator.builtinOptions, "fusedActivationFunction", 0))
     known_as = (_KNOWN_AS.get(name, name.title().replace("_", "")), *([activation] if activation else []))
-    attributes, macs = _attributes(name, operator.builtinOptions, weights), _macs(name, reads, weights, makes)
+    multiplied = tuple(_spec(tensors[number], False) for number in read if number not in held)
+    attributes, macs = _attributes(name, operator.builtinOptions, weights), _macs(name, multiplied, weights, makes)
     return Operator(name, next(filter(None, named), ""), known_as, reads, weights, makes, attributes, macs)
 
 
@@ -245,8 +247,7 @@ def _attributes(op: str, options: Any, weights: tuple[TensorSpec, ...]) -> tuple
 
 
 def _macs(op: str, reads: tuple[TensorSpec, ...], weights: tuple[TensorSpec, ...], makes: tuple[TensorSpec, ...]) -> int:
-    if op == "BATCH_MATMUL" and reads:
-        return makes[0].elements * reads[0].shape[-1]
-    if op in _PRODUCTS and weights:
-        return makes[0].elements * prod(weights[0].shape[1:])
-    return 0
+    if op not in _PRODUCTS:
+        return 0
+    # The product of a single attention head is written as FULLY_CONNECTED of two results.
+    return makes[0].elements * (prod(weights[0].shape[1:]) if weights else reads[0].shape[-1])

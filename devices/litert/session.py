@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from layerclock.devices.attribution import SourceGraph
-from layerclock.devices.litert.conversion import converted
 from layerclock.devices.litert.graph import described, read_operators
 from layerclock.devices.litert.library import CompiledModel
 from layerclock.errors import DeviceError
@@ -17,6 +16,7 @@ from layerclock.interfaces import KernelTimes, ModelFile, unmarked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from layerclock.devices.litert.library import Event
     from layerclock.network import Kernel
@@ -29,11 +29,13 @@ _CUT_OFF_US = 0.5
 
 
 class LiteRtSession:
-    """One loaded network. LiteRT tells what it executes only in a run with the profiler on: one is made for :meth:`kernels`."""
+    """One loaded network: the ``.tflite`` file at ``path``, made of ``model``.
 
-    def __init__(self, threads: int, model: ModelFile) -> None:
-        self._threads, self._model = threads, model
-        self._path = converted(model)
+    LiteRT tells what it executes only in a run with the profiler on: one is made for :meth:`kernels`.
+    """
+
+    def __init__(self, path: Path, threads: int, model: ModelFile) -> None:
+        self._path, self._threads, self._model = path, threads, model
         source = SourceGraph(model.path)
         self._reads, self._writes = source.inputs, {name: source.shapes[name] for name in source.outputs}
         self._inputs = list(source.example_inputs().values())

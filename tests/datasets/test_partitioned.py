@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from layerclock.datasets import partitions
 from layerclock.datasets.partitioned import LatencyDataset, Selection
 from layerclock.datasets.schema import SCHEMA
 from layerclock.datasets.storage import Storage
-from layerclock.errors import ArgumentError, OutputError, TableError
+from layerclock.errors import ArgumentError, OutputError, TableError, TargetMismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,6 +104,16 @@ def test_targets_that_share_a_folder_are_all_published(fake_table: LatencyTable,
     assert dataset.append(table) == 2 * len(fake_table)
     assert dataset.append(table) == 0
     assert set(pc.unique(dataset.query()["target_id"]).to_pylist()) == set(table.targets)
+    with pytest.raises(TargetMismatchError, match="holds 2 targets"):
+        _ = dataset.table(Selection()).target
+    for found in (dataset.table(Selection(target=other.id)), table.of_target(other.id)):
+        assert found.target == other
+        assert len(found) == len(fake_table)
+        assert found.provenance.parents == (table.content_hash,)
+    with pytest.raises(TableError, match="target 'none-such'"):
+        dataset.table(Selection(target="none-such"))
+    with pytest.raises(ArgumentError, match=f"it holds .*{re.escape(other.id)}"):
+        table.of_target("none-such")
 
 
 def test_a_selection_of_nothing_is_no_table(fake_table: LatencyTable, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def publish(paths: tuple[Path, ...], url: str, as_json: bool) -> None:
 @click.option("--space", help="Search space.")
 @click.option("--level", type=click.Choice(["layer", "kernel", "network"]), help="Which rows.")
 @click.option("--op", help="Kind of layer or kernel.")
+@click.option("--target", metavar="ID", help="One target, by the id that table card tells.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write what is found as a table.")
 @json_option
 def query(
@@ -49,16 +50,17 @@ def query(
     space: str | None,
     level: str | None,
     op: str | None,
+    target: str | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Ask a dataset for a device, runtime, space, level or operator; the rest is not read. Without -o, list what it holds.
+    """Ask a dataset for a device, runtime, space, level, operator or target; the rest is not read. Without -o, list what it holds.
 
     Example: layerclock table query s3://latencies/lab --device openvino:CPU --op Conv -o conv.parquet
     """
     from layerclock.datasets.partitioned import LatencyDataset, Selection
 
-    dataset, selection = LatencyDataset(url), Selection(device, runtime, space, level, op)
+    dataset, selection = LatencyDataset(url), Selection(device, runtime, space, level, op, target=target)
     if output is not None:
         table = dataset.table(selection)
         table.write(output)
@@ -67,10 +69,12 @@ def query(
         else:
             click.echo(f"{output}: {len(table)} rows of {len(table.targets)} targets")
         return
-    found = [(part, dataset.query(Selection(**part, op=op)).num_rows) for part in dataset.partitions(selection)] if op else [
-        (part, dataset.count(Selection(**part))) for part in dataset.partitions(selection)
-    ]  # fmt: skip
-    found = [(part, rows) for part, rows in found if rows]
+    parts = dataset.partitions(selection)
+    if op or target:
+        counted = [dataset.query(Selection(**part, op=op, target=target)).num_rows for part in parts]
+    else:
+        counted = [dataset.count(Selection(**part)) for part in parts]
+    found = [(part, rows) for part, rows in zip(parts, counted, strict=True) if rows]
     if not found:
         raise TableError(f"{url} holds nothing of that", "layerclock table query URL lists what it holds, if it is a dataset")
     if as_json:
