@@ -15,6 +15,7 @@ A runtime fuses operators of the exported model into kernels and adds kernels of
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +42,7 @@ VIEWS = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 _MOVES = VIEWS | {"Transpose"}
 # What makes indices out of numbers: real work, though its results are whole.
 _SEARCHES = frozenset({"ArgMax", "ArgMin", "TopK", "NonMaxSuppression", "NonZero"})
+_SHAPES_AND_SCALES = 256
 _KEPT_ATTRIBUTES = ("kernel_shape", "strides", "group", "dilations", "axes", "axis", "mode", "perm")
 
 
@@ -71,7 +73,7 @@ class SourceGraph:
 
     def __init__(self, path: Path) -> None:
         try:
-            model = onnx.shape_inference.infer_shapes(onnx.load(str(path)), data_prop=True)
+            model = onnx.shape_inference.infer_shapes(_without_weights(onnx.load(str(path))), data_prop=True)
         except (OSError, ValueError, DecodeError) as error:
             raise DeviceError(f"cannot read the model {path}: {error}", "export it again") from error
         graph = model.graph
@@ -254,6 +256,15 @@ class SourceGraph:
         """Shapes of all tensors; none at all if one is unknown, so that nobody takes the rest for the whole."""
         names = list(tensors)
         return tuple(self.shapes[name] for name in names) if all(name in self.shapes for name in names) else ()
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model, changed in place: of large tensors only shape and type. A campaign holds hundreds of networks in memory."""
+    for weights in model.graph.initializer:
+        if prod(weights.dims) > _SHAPES_AND_SCALES:  # smaller ones may say what shape a result has
+            for field in ("raw_data", "float_data", "double_data", "int32_data", "int64_data"):
+                weights.ClearField(field)
+    return model
 
 
 def _computing(operators: list[str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import shutil
@@ -10,7 +11,15 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["Disturbance", "available_memory_bytes", "conditions", "cpu_fingerprint", "nvidia_fingerprint", "peak_resident_bytes"]
+__all__ = [
+    "Disturbance",
+    "available_memory_bytes",
+    "conditions",
+    "cpu_fingerprint",
+    "nvidia_fingerprint",
+    "peak_resident_bytes",
+    "return_free_memory",
+]
 
 # Instruction sets that CPU runtimes choose their kernels by; the rest of the flags only lengthens the fingerprint.
 _FLAGS = (
@@ -150,6 +159,13 @@ def available_memory_bytes() -> int | None:
             cached = [int(line.split()[1]) for line in _read(_CGROUP / stat).splitlines() if line.startswith("inactive_file ")]
             found.append(max(0, int(texts[0]) - int(texts[1]) + sum(cached)))
     return min(found) if found else None
+
+
+def return_free_memory() -> None:
+    """Give the system back what was allocated and freed: loading a network leaves several times its size. Only glibc keeps it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def peak_resident_bytes() -> int | None:

@@ -35,7 +35,7 @@ _REPEATING_SHARE = 0.5
 _MOST_REPEATS = 2
 # Worker processes at once; a longer plan is measured in waves. They may take this share of the memory at hand, and need
 # about this many times what they hold right after loading.
-_LOADED_AT_ONCE = 200
+_LOADED_AT_ONCE = 400
 _MEMORY_SHARE, _MEMORY_GROWTH = 0.7, 2.0
 # A network whose worker was killed is tried this often: it may have been another one that ate the memory.
 _TRIES = 3

@@ -88,6 +88,7 @@ def _work(descriptor: int) -> None:
 
 def _serve(line: Connection) -> None:
     from layerclock.devices.energy import energy_meter
+    from layerclock.devices.machine import return_free_memory
     from layerclock.plugins import open_device
     from layerclock.profiler.clock import Reference, measure, rest_readings
 
@@ -104,10 +105,13 @@ def _serve(line: Connection) -> None:
                     raise DeviceError(f"{name} opens as another target in a worker process", "do not change it while it is measured")
                 reference, energy = Reference(device.on_host), energy_meter(name, device.on_host)
                 session = device.load(model)
+                return_free_memory()
             elif request == "rest":
                 answer = rest_readings(reference)
             elif session is not None:
                 answer = measure(session, arguments[0], reference, energy)
+                if arguments[0].profiled:
+                    return_free_memory()
             line.send((True, answer))
         except LayerclockError as error:
             line.send((False, str(error)))
