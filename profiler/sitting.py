@@ -34,9 +34,9 @@ _REPEATING_SHARE = 0.5
 # A network is run at most this many times as often as was asked for, where runs are disturbed.
 _MOST_REPEATS = 2
 # Worker processes at once; a longer plan is measured in waves. They may take this share of the memory at hand, and need
-# about this many times what they hold right after loading.
+# about this many times what they hold right after loading: profiling loads a network once more.
 _LOADED_AT_ONCE = 400
-_MEMORY_SHARE, _MEMORY_GROWTH = 0.7, 2.0
+_MEMORY_SHARE, _PROFILED_GROWTH, _TIMED_GROWTH = 0.7, 2.0, 1.2
 # A network whose worker was killed is tried this often: it may have been another one that ate the memory.
 _TRIES = 3
 # Of a budget, loading may take this share, or the larger one as long as layers are uncovered.
@@ -132,10 +132,11 @@ class Sitting:
         begin, memory = monotonic(), self._pool.available_memory_bytes()
         left: list[int] = []
         for position, number in enumerate(queue):
-            if len(workers) + len(pending) >= _LOADED_AT_ONCE or (workers and not self._fits(memory)):
+            loaded = [*workers, *(waiting for waiting, _ in pending)]
+            if len(loaded) >= _LOADED_AT_ONCE or (workers and not self._fits(memory, loaded)):
                 left = list(queue[position:])
                 break
-            if self._loaded_long_enough(begin, [*workers, *(waiting for waiting, _ in pending)]):
+            if self._loaded_long_enough(begin, loaded):
                 break
             self._report("export and load", position, len(queue), (monotonic() - begin) / max(1, position) * (len(queue) - position))
             try:
@@ -273,7 +274,9 @@ class Sitting:
     def _report(self, stage: str, done: int, total: int, left_s: float) -> None:
         self._tell(Progress(stage, done, total, left_s, self._seen.covered, len(self._index.vocabulary), self._noise))
 
-    def _fits(self, at_begin: int | None) -> bool:
+    def _fits(self, at_begin: int | None, loaded: Sequence[int]) -> bool:
         """Whether one more worker fits: those that are loaded will grow, and something is left to the rest of the machine."""
         now = self._pool.available_memory_bytes()
-        return at_begin is None or now is None or (at_begin - now) * _MEMORY_GROWTH < _MEMORY_SHARE * at_begin
+        profiled = sum(number < len(self._record.profiled) for number in loaded) / len(loaded)
+        growth = _PROFILED_GROWTH * profiled + _TIMED_GROWTH * (1 - profiled)
+        return at_begin is None or now is None or (at_begin - now) * growth < _MEMORY_SHARE * at_begin
