@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import resource
 from dataclasses import replace
-from time import perf_counter_ns, sleep
+from time import perf_counter_ns, sleep, time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -115,18 +115,19 @@ def rest_readings(reference: Reference) -> np.ndarray[tuple[int], np.dtype[np.fl
 def measure(session: Session, order: Order, reference: Reference, energy: EnergyMeter | None) -> Measurement:
     """Time ``session`` as ``order`` says; network and round are left at -1 for the caller to fill in.
 
-    ``facts``: measured_s (how long all this took), energy_j (of one run), peak_resident_bytes (of the process, before it
-    counts kernels), steal_s, throttled_s, frequency_mhz, temperature_c; each only where it is known.
+    ``facts``: begun_s (when, in seconds since 1970), measured_s (how long all this took), energy_j (of one run),
+    peak_resident_bytes (of the process, before it counts kernels), steal_s, throttled_s, frequency_mhz, temperature_c; each only where
+    it is known.
     Raises :class:`~layerclock.errors.DeviceError`.
     """
-    begin, before = perf_counter_ns(), Disturbance.now()
+    begun_s, begin, before = time(), perf_counter_ns(), Disturbance.now()
     warm_up = _warm_up(session)
     run_ns = float(warm_up.min())
     patience_ns = min(max(_PATIENCE * order.runs * run_ns, _PATIENCE_NS[0]), _PATIENCE_NS[1])
     reference.be_patient(order.reference_ns, patience_ns)
     half_ns = order.enough_s / 2 * 1e9 if order.profiled else order.enough_s * 1e9
     end_to_end, watched = _end_to_end(session, order, reference, begin + half_ns)
-    facts: dict[str, float] = {}
+    facts: dict[str, float] = {"begun_s": begun_s}
     peak = peak_resident_bytes()
     if peak is not None:
         facts["peak_resident_bytes"] = float(peak)

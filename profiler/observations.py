@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from layerclock.errors import CampaignError, CoverageError
 from layerclock.network import Kernel
-from layerclock.profiler.correction import corrected, slowdown
+from layerclock.profiler.correction import Runs, corrected, slowdown
 from layerclock.profiler.measurement import Watched
 from layerclock.timing import DISTURBED_ABOVE, STEADY_HALF_WIDTH, Timing, disturbance
 
@@ -82,9 +82,15 @@ class NetworkSeen:
                 parts.append((sums, measurement.kernels_watched, measurement.round))
         return _timing(parts, at_rest_ns)
 
-    def slowdown(self, at_rest_ns: float) -> FloatArray:
-        """Of each run of :meth:`end_to_end`, see :mod:`layerclock.profiler.correction`."""
-        return slowdown(Watched.join([measurement.watched for measurement in self.rounds]), at_rest_ns)
+    def runs(self, at_rest_ns: float) -> Runs:
+        """The same with what :mod:`layerclock.profiler.correction` asks of each."""
+        in_order = [measurement for _, measurement in sorted({measurement.round: measurement for measurement in self.rounds}.items())]
+        return Runs(
+            self.end_to_end(at_rest_ns),
+            slowdown(Watched.join([measurement.watched for measurement in self.rounds]), at_rest_ns),
+            np.array([measurement.facts.get("begun_s", np.nan) for measurement in in_order]),
+            tuple(measurement.board for measurement in in_order),
+        )
 
     def counter_cost_ns(self, at_rest_ns: float, end_to_end_us: float) -> float:
         """What the counters add to each kernel, as far as this network shows: it may come out negative."""
@@ -198,8 +204,7 @@ class Observed:
     def end_to_end(self) -> dict[int, Timing]:
         """Of each network that ran: its wall times as they would be on the machine at rest."""
         at_rest = self.at_rest_ns
-        ran = {number: network for number, network in self.networks.items() if network.rounds}
-        return corrected({number: (network.end_to_end(at_rest), network.slowdown(at_rest)) for number, network in ran.items()})
+        return corrected({number: network.runs(at_rest) for number, network in self.networks.items() if network.rounds})
 
     def counter_cost_ns(self) -> float:
         """What the counters add to each kernel; NaN if nothing was profiled."""
