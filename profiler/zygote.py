@@ -52,13 +52,14 @@ def main() -> None:
 
 def _fork(control: socket.socket, descriptor: int) -> int:
     """The new worker's process, or -1 if the system allows no more."""
+    zygote = os.getpid()
     try:
         process = os.fork()
     except OSError:
         process = -1
     if not process:
         control.close()
-        _work(descriptor)
+        _work(descriptor, zygote)
     os.close(descriptor)
     return process
 
@@ -70,11 +71,13 @@ def _wait(process: int) -> int:
         return 0
 
 
-def _work(descriptor: int) -> None:
+def _work(descriptor: int, zygote: int) -> None:
     """The life of a worker; it ends with the process."""
     # Workers die with the campaign, however that ends, and are the first to go when memory runs out.
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != zygote:  # it died before the worker could ask to be told
+        os._exit(0)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     try:
