@@ -125,7 +125,14 @@ except layerclock.LayerclockError as error:
 
 def test_every_extra_that_a_hint_names_exists_and_brings_the_package() -> None:
     project = tomllib.loads(PYPROJECT.read_text())["project"]
-    distributions = {"PIL": "pillow", "sklearn": "scikit-learn", "scipy": "scikit-learn"}  # scipy comes with scikit-learn
+    # scipy comes with scikit-learn
+    distributions = {
+        "PIL": "pillow",
+        "ai_edge_litert": "ai-edge-litert",
+        "litert_torch": "litert-torch",
+        "sklearn": "scikit-learn",
+        "scipy": "scikit-learn",
+    }
     for package, extra in plugins._EXTRAS.items():
         brought = " ".join(project["optional-dependencies"][extra])
         for inner in ("tables", "export"):
