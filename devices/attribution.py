@@ -42,6 +42,7 @@ VIEWS = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 _MOVES = VIEWS | {"Transpose"}
 # What makes indices out of numbers: real work, though its results are whole.
 _SEARCHES = frozenset({"ArgMax", "ArgMin", "TopK", "NonMaxSuppression", "NonZero"})
+# Constants of at most so many numbers may say what shape a result has.
 _SHAPES_AND_SCALES = 256
 _KEPT_ATTRIBUTES = ("kernel_shape", "strides", "group", "dilations", "axes", "axis", "mode", "perm")
 
@@ -261,7 +262,7 @@ class SourceGraph:
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model, changed in place: of large tensors only shape and type. A campaign holds hundreds of networks in memory."""
     for weights in model.graph.initializer:
-        if prod(weights.dims) > _SHAPES_AND_SCALES:  # smaller ones may say what shape a result has
+        if prod(weights.dims) > _SHAPES_AND_SCALES:
             for field in ("raw_data", "float_data", "double_data", "int32_data", "int64_data"):
                 weights.ClearField(field)
     return model

@@ -97,18 +97,18 @@ def _with_neighbours(runs: list[Runs], log_times: list[FloatArray]) -> tuple[lis
     neighbours, known = _neighbours(runs)
     if known.sum() < _FEWEST_VISITS:
         return watched, exposures
-    starts = np.cumsum([0, *(len(one.begun_s) for one in runs)])
-    slowdowns = watched
+    *starts, total = np.cumsum([0, *(len(one.begun_s) for one in runs)]).tolist()
+    slowdowns, exposures = [np.column_stack([seen, np.zeros(len(seen))]) for seen in watched], np.append(exposures, 0.0)
     for _ in range(_NEIGHBOUR_PASSES):
-        beyond = np.zeros(starts[-1])
-        for start, times, visit, seen, slow in zip(starts, log_times, visits, watched, slowdowns, strict=False):
+        beyond = np.zeros(total)
+        for start, times, visit, seen, slow in zip(starts, log_times, visits, watched, slowdowns, strict=True):
             unexplained = times - np.quantile(times - slow @ exposures, _QUANTILE) - seen @ exposures[:2]
             for number in range(visit.max() + 1):
                 beyond[start + number] = np.quantile(unexplained[visit == number], _QUANTILE)
         of_neighbours = np.where(neighbours >= 0, beyond[neighbours], 0.0).sum(axis=1)
         beside = of_neighbours / np.maximum(1, (neighbours >= 0).sum(axis=1))
-        slowdowns = [np.column_stack([seen, beside[start + visit]]) for start, visit, seen in zip(starts, visits, watched, strict=False)]
-        exposures = _exposures(log_times, slowdowns, np.append(exposures[:2], exposures[2:] if len(exposures) > 2 else 0.0))
+        slowdowns = [np.column_stack([seen, beside[start + visit]]) for start, visit, seen in zip(starts, visits, watched, strict=True)]
+        exposures = _exposures(log_times, slowdowns, exposures)
     return slowdowns, exposures
 
 

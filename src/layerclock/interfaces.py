@@ -124,7 +124,7 @@ class Session(Protocol):
         ...
 
     def kernels(self) -> tuple[Kernel, ...]:
-        """What the runtime will execute, as its compiler says: nothing is run."""
+        """What the runtime will execute, as its compiler says: nothing is run, unless the runtime tells in no other way."""
         ...
 
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
