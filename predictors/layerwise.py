@@ -1,7 +1,9 @@
 """The layer-wise predictor: the sum of a network's rows in the latency table, plus a fitted overhead.
 
-``latency = overhead + scale * sum over sites of table[site][option]``. The scale is close to one: it takes up what the
-runtime does between kernels and the counters' remaining cost.
+``latency = overhead + scale * sum over sites of table[site][option]``. The overhead is what the runtime does beside its kernels,
+and also what a row, a median over the networks in which its layer ran, cannot tell: where networks are about as large as the
+last cache, each layer is faster in a small one, whose weights stay there, and slower in a large one. Then the scale is above
+one and the overhead below zero.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ _PENALTY = 1e-3
 # A network whose prediction rests on its own samples by more than this says little about others'; so many must remain.
 _MOST_LEVERAGE = 0.9
 _FEWEST_TELLING = 8
+# An overhead below zero may take no more than this share of the smallest profiled network's sum: networks smaller yet have a time, too.
+_MOST_BELOW_ZERO = 0.5
 
 
 def fit_layerwise(table: LatencyTable, space: SearchSpace) -> OnnxPredictor:
@@ -113,16 +117,16 @@ def _sizes(layer: Layer) -> list[float]:
 def _fit_relative(design: FloatArray, latency_ms: FloatArray, own_share: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Least squares of the relative error; returns overhead and scale, and each network's relative residual and leverage.
 
-    An overhead below zero is no overhead but noise in long and short networks' times: it is held at zero, and the scale
-    fitted alone (non-negative least squares; Lawson and Hanson 1974, chapter 23).
+    The overhead is held at ``-_MOST_BELOW_ZERO`` of the smallest sum where it would be lower, and the scale fitted alone.
     """
     weighted = design / latency_ms[:, None]
     inverse = np.linalg.pinv(weighted)
     coefficients = inverse @ np.ones(len(design))
-    if coefficients[0] < 0:
-        weighted[:, 0] = 0.0
-        inverse = np.linalg.pinv(weighted)
-        coefficients = inverse @ np.ones(len(design))
+    lowest = -_MOST_BELOW_ZERO * design[:, 1].min()
+    if coefficients[0] < lowest:
+        alone = weighted[:, 1:]
+        inverse = np.vstack([np.zeros(len(design)), np.linalg.pinv(alone)])
+        coefficients = np.concatenate([[lowest], inverse[1:] @ (1 - lowest * weighted[:, 0])])
     leverage = np.einsum("ij,ji->i", weighted, inverse) + own_share
     return coefficients, 1 - weighted @ coefficients, leverage
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import resource
 from dataclasses import replace
+from itertools import count
+from statistics import median
 from time import perf_counter_ns, sleep, time
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,8 @@ from layerclock.profiler.measurement import Measurement, Order, Watched
 from layerclock.timing import DISTURBED_ABOVE, disturbance
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from layerclock.devices.energy import EnergyMeter
     from layerclock.interfaces import KernelTimes, Session
 
@@ -31,10 +35,11 @@ _REFERENCE_SIZE = 64
 # The first products after a run find cold caches; the rest is the reading.
 _REFERENCE_COLD, _REFERENCE_TIMED = 2, 6
 
-# Warm-up ends when this many runs on end are no faster than the best before them by more than the tolerance.
-_STEADY_RUNS, _STEADY_TOLERANCE = 2, 0.02
-_LONGEST_WARM_UP = 50
-_WARM_UP_NS = 2_000_000_000
+# Warm-up ends when the median of so many runs is no longer below that of as many before them by more than the tolerance: a
+# network's weights settle in the last cache over tens of runs, each a little faster than the one before.
+_STEADY_RUNS, _STEADY_TOLERANCE = 8, 0.01
+_SHORTEST_WARM_UP, _LONGEST_WARM_UP = 3, 64
+_WARM_UP_NS = 1_000_000_000
 
 # For a quiet moment the runs of one kind wait, together, this many times their own length, within bounds.
 _PATIENCE, _PATIENCE_NS = 0.5, (30_000_000, 100_000_000)
@@ -43,6 +48,8 @@ _PAUSE_S = 0.0005
 PACING = f"runs wait for a quiet moment up to {_PATIENCE:g} times their own length, at least {_PATIENCE_NS[0] / 1e6:g} ms a round"
 # Counted runs are repeated less often than plain ones: a kernel is short enough to fall between disturbances.
 _COUNTED_REPEATS = 2
+# What counts has, in most runtimes, weights of its own, that are cold: as long a warm-up is left out, and no longer than this.
+_MOST_COLD = 24
 # Energy is that of runs back to back for this long: counters tick once a millisecond.
 _ENERGY_NS = 300_000_000
 # How long the machine is watched before a campaign to learn the reference workload's time at rest.
@@ -136,21 +143,25 @@ def measure(session: Session, order: Order, reference: Reference, energy: Energy
     kernels = kernels_watched = None
     if order.profiled:
         reference.be_patient(order.reference_ns, patience_ns)
-        kernels, kernels_watched = _kernels(session, order, reference, run_ns)
+        kernels, kernels_watched = _kernels(session, order, reference, run_ns, min(len(warm_up), _MOST_COLD))
     facts |= Disturbance.now().since(before)
     facts["measured_s"] = (perf_counter_ns() - begin) / 1e9
     return Measurement(-1, -1, np.array(end_to_end, dtype=np.float64), watched, kernels, kernels_watched, warm_up, facts=facts)
 
 
 def _warm_up(session: Session) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Run until two runs on end bring nothing new; returns the times of these runs in ns."""
-    times = [session.run()]
-    best, without_gain, start = times[0], 0, perf_counter_ns()
-    while without_gain < _STEADY_RUNS and len(times) < _LONGEST_WARM_UP and perf_counter_ns() - start < _WARM_UP_NS:
+    """Run until the times no longer fall; returns them in ns."""
+    times, start = [session.run() for _ in range(_SHORTEST_WARM_UP)], perf_counter_ns()
+    while len(times) < _LONGEST_WARM_UP and perf_counter_ns() - start < _WARM_UP_NS and not _no_longer_falling(times):
         times.append(session.run())
-        without_gain = without_gain + 1 if times[-1] > best * (1 - _STEADY_TOLERANCE) else 0
-        best = min(best, times[-1])
     return np.array(times, dtype=np.float64)
+
+
+def _no_longer_falling(times: Sequence[int]) -> bool:
+    if len(times) < 2 * _STEADY_RUNS:
+        return False
+    before, last = times[-2 * _STEADY_RUNS : -_STEADY_RUNS], times[-_STEADY_RUNS:]
+    return median(last) > median(before) * (1 - _STEADY_TOLERANCE)
 
 
 def _energy_of_run(session: Session, energy: EnergyMeter) -> dict[str, float]:
@@ -184,19 +195,26 @@ def _end_to_end(session: Session, order: Order, reference: Reference, end_ns: fl
             return times, Watched.join(parts)
 
 
-def _kernels(session: Session, order: Order, reference: Reference, run_ns: float) -> tuple[KernelTimes, Watched]:
+def _kernels(session: Session, order: Order, reference: Reference, run_ns: float, cold: int) -> tuple[KernelTimes, Watched]:
+    """Counted runs; the first ``cold`` of those that are asked for at once are left out."""
     affordable = int(order.enough_s / 2 * 1e9 / max(run_ns, 1.0))
     most = max(1, min(order.most_runs, _COUNTED_REPEATS * order.runs, affordable))
     samples, parts = [], []
     done, now = 0, min(order.runs, most)
     while True:
-        times = session.kernel_times(now, reference.mark)
+        times = session.kernel_times(cold + now, _from_call(cold, reference.mark))
         watched = reference.watched()
         if len(watched) != now:  # an adapter that does not mark: all that is known is that nothing was seen
             watched = Watched.unseen(now)
-        samples.append(times.samples_ns)
+        samples.append(times.samples_ns[cold:])
         parts.append(watched)
         done += now
         if done >= most or _undisturbed(Watched.join(parts), order) >= order.runs:
             return replace(times, samples_ns=np.concatenate(samples)), Watched.join(parts)
         now = most - done  # asking for counted runs has a cost of its own: ask for all the rest at once
+
+
+def _from_call(number: int, mark: Callable[[], None]) -> Callable[[], None]:
+    """``mark``, but not in the first ``number`` calls."""
+    calls = count()
+    return lambda: mark() if next(calls) >= number else None

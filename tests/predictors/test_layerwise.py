@@ -63,14 +63,25 @@ def test_it_recovers_what_the_fake_device_computes(predictor: OnnxPredictor, fak
     assert evaluation.spearman > 0.95
 
 
-def test_an_overhead_is_never_below_zero(fake_table: LatencyTable) -> None:
+def _fitted_to_shorter(table: LatencyTable, share: float) -> tuple[dict[str, float], float]:
+    """What is fitted where every network takes less than its layers by ``share`` of the smallest, and that share in ms."""
     position = SCHEMA.get_field_index("latency_us")
-    rows = fake_table.rows
-    # Long networks would seem slower than their layers, and short ones faster.
-    shifted = pc.if_else(pc.equal(rows["level"], "network"), pc.subtract(rows["latency_us"], 100.0), rows["latency_us"])
-    parameters = fit(replace(fake_table, rows=rows.set_column(position, SCHEMA.field(position), shifted))).card.parameters
-    assert parameters["overhead_ms"] == 0.0
-    assert 0.5 < parameters["scale"] < 1.0
+    rows = table.rows
+    less_us = share * table.networks().latency_ms.min() * 1e3
+    shorter = pc.if_else(pc.equal(rows["level"], "network"), pc.subtract(rows["latency_us"], less_us), rows["latency_us"])
+    parameters = fit(replace(table, rows=rows.set_column(position, SCHEMA.field(position), shorter))).card.parameters
+    return dict(parameters), less_us / 1e3
+
+
+def test_large_networks_may_be_slower_than_their_layers_and_small_ones_faster(fake_table: LatencyTable) -> None:
+    parameters, less_ms = _fitted_to_shorter(fake_table, 0.3)
+    assert parameters == pytest.approx({"overhead_ms": 0.020 - less_ms, "scale": 1.0}, rel=0.15)
+
+
+def test_an_overhead_below_zero_leaves_every_network_a_time(fake_table: LatencyTable) -> None:
+    parameters, less_ms = _fitted_to_shorter(fake_table, 0.8)
+    assert -0.65 * less_ms < parameters["overhead_ms"] < -0.5 * less_ms, "half of the smallest network's sum"
+    assert 0.3 < parameters["scale"] < 1.0
 
 
 def test_the_interval_is_calibrated_on_the_networks_of_the_fit(predictor: OnnxPredictor, fake_table: LatencyTable) -> None:

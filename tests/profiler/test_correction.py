@@ -69,7 +69,7 @@ def test_neighbours_change_little_where_they_tell_nothing() -> None:
     runs = _campaign(latency_ms, undisturbed_share=0.3, exposure=0.4)
     unknown = {number: replace(one, begun_s=np.full(4, np.nan)) for number, one in runs.items()}
     alone = _spread(list(corrected(unknown).values()), latency_ms)
-    assert _spread(list(corrected(runs).values()), latency_ms) < 1.1 * alone
+    assert _spread(list(corrected(runs).values()), latency_ms) < 1.2 * alone
 
 
 def test_where_nothing_disturbs_or_nobody_looks_nothing_is_corrected() -> None:
