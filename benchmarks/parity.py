@@ -1,10 +1,11 @@
 """Is our end-to-end latency the one that the runtimes' own tools give? 20 sub-networks of OFA-MobileNetV3, interleaved.
 
 OpenVINO: ``benchmark_app`` with the same settings (sync, one stream, one thread). ONNX Runtime: a plain loop around
-``InferenceSession.run``. Each round times a network on both sides right after each other, now this one first, now that one. *Paired* is
-the median over the rounds of the two sides' ratio: what disturbs the machine for minutes is on both sides of it. Beside it stand each
-side's fastest run and best median of all rounds, where a neighbour's busy minute may hit one side alone. The targets are for the
-medians over the networks.
+``InferenceSession.run``. Each round times a network on both sides right after each other, now this one first, now that one. Both
+are long enough for the network's weights to settle in the last cache: the loop warms up with 24 runs, and ``benchmark_app``, which
+warms up with one, makes as many more. *Paired* is the median over the rounds of the two sides' ratio: what disturbs the machine for
+minutes is on both sides of it. Beside it stand each side's fastest run and best median of all rounds, where a neighbour's busy
+minute may hit one side alone. The targets are for the medians over the networks.
 
 ``python benchmarks/parity.py [--quick]``, about five minutes.
 """
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from layerclock.interfaces import Device, ModelFile
 
-RUNS = 8
+WARM_UP, RUNS = 24, 32
 
 
 def main() -> int:
@@ -118,11 +119,11 @@ def _plain_loops(models: list[ModelFile]) -> Callable[[int], tuple[float, float]
         session = sessions[position]
         feed = {value.name: np.random.default_rng(0).standard_normal(value.shape, dtype=np.float32) for value in session.get_inputs()}
         times = []
-        for _ in range(RUNS + 3):
+        for _ in range(WARM_UP + RUNS):
             start = perf_counter_ns()
             session.run(None, feed)
             times.append((perf_counter_ns() - start) / 1e6)
-        return min(times[3:]), float(np.median(times[3:]))
+        return min(times[WARM_UP:]), float(np.median(times[WARM_UP:]))
 
     return time
 
@@ -131,7 +132,7 @@ def _benchmark_apps(models: list[ModelFile]) -> Callable[[int], tuple[float, flo
     def time(position: int) -> tuple[float, float]:
         command = [
             str(Path(sys.executable).parent / "benchmark_app"), "-m", str(models[position].path), "-d", "CPU", "-api", "sync",
-            "-hint", "none", "-nstreams", "1", "-nthreads", "1", "-infer_precision", "CPU:f32", "-niter", str(RUNS),
+            "-hint", "none", "-nstreams", "1", "-nthreads", "1", "-infer_precision", "CPU:f32", "-niter", str(WARM_UP + RUNS),
         ]  # fmt: skip
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         found = {name: float(value) for name, value in re.findall(r"(Median|Min):\s+([0-9.]+) ms", said)}
