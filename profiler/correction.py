@@ -84,7 +84,7 @@ def corrected(runs: Mapping[int, Runs]) -> dict[int, Timing]:
         return {network: one.timing for network, one in runs.items()}
     fit = _Regression.of(list(runs.values()))
     latencies, at_rest = fit.solved()
-    settled = [timing.settled for timing in (one.timing for one in runs.values())]
+    settled = [one.timing.settled for one in runs.values()]
     levels = [one.timing.latency_us * 1e3 / latency for one, latency in zip(runs.values(), latencies, strict=True)]
     level = float(np.median([level for level, fine in zip(levels, settled, strict=True) if fine] or levels))
     found = {}
@@ -168,9 +168,11 @@ class _Regression:
         state_right = _sums(self.visit, weights * self.log_times, visits)
         banded = self._precision(weights)
         eliminated = solveh_banded(banded, np.column_stack([coupling, state_right]), lower=True)
-        coefficients = np.linalg.solve(normal - coupling.T @ eliminated[:, :-1], right - coupling.T @ eliminated[:, -1])
-        if coefficients[networks:].sum() < 0:
-            coefficients[networks:] = 0.0  # together below zero they are noise: the networks' share is then the next pass's to find
+        normal -= coupling.T @ eliminated[:, :-1]
+        right -= coupling.T @ eliminated[:, -1]
+        coefficients = np.linalg.solve(normal, right)
+        if coefficients[networks:].sum() < 0:  # nothing is faster beside a busy neighbour: exposures below zero are noise
+            coefficients = np.append(np.linalg.solve(normal[:networks, :networks], right[:networks]), np.zeros(exposures))
         return coefficients, eliminated[:, -1] - eliminated[:, :-1] @ coefficients
 
     def _precision(self, weights: FloatArray) -> FloatArray:

@@ -72,6 +72,18 @@ def test_neighbours_change_little_where_they_tell_nothing() -> None:
     assert _spread(list(corrected(runs).values()), latency_ms) < 1.2 * alone
 
 
+def test_what_no_neighbour_tells_stays_in_the_noise_floor() -> None:
+    latency_ms = np.random.default_rng(1).uniform(5.0, 15.0, 40)
+    runs = _campaign(latency_ms, undisturbed_share=0.3, exposure=0.4)
+    shaken = {}
+    for number, one in runs.items():  # each visit is slower or faster as a whole, for reasons of its own
+        own = np.random.default_rng(100 + number).normal(0.0, 0.05, 4)
+        timing = replace(one.timing, samples_ns=one.timing.samples_ns * np.exp(own[one.visits]))
+        shaken[number] = replace(one, timing=timing)
+    timings = list(corrected(shaken).values())
+    assert np.mean([timing.noise_floor for timing in timings]) > 0.6 * _spread(timings, latency_ms)
+
+
 def test_where_nothing_disturbs_or_nobody_looks_nothing_is_corrected() -> None:
     runs = _campaign(np.array([5.0, 6.0]), undisturbed_share=1.0, exposure=0.5)
     assert corrected(runs) == {number: one.timing for number, one in runs.items()}
