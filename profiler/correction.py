@@ -47,6 +47,8 @@ _SMALLEST = 0.005
 _RIDGE = 1e-6
 # The state is forgotten over so many visits, and where so much time lies between two; what it weighs against one run.
 _MEMORY_VISITS, _MEMORY_S, _STIFFNESS = 5.0, 60.0, 3.0
+# One visit has nothing to be held against.
+_FEWEST_VISITS = 2
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def corrected(runs: Mapping[int, Runs]) -> dict[int, Timing]:
 
     Each visit is told by the state that the visits of others beside it show, so that the rounds still differ by what is not known.
     """
-    if not any(one.slowdown.any() for one in runs.values()):
+    if not any(one.slowdown.any() for one in runs.values()) or sum(len(one.begun_s) for one in runs.values()) < _FEWEST_VISITS:
         return {network: one.timing for network, one in runs.items()}
     fit = _Regression.of(list(runs.values()))
     latencies, at_rest = fit.solved()

@@ -107,6 +107,7 @@ HOMES = {
         "predictors/kernelwise.py",
         "predictors/neural/nasflat.py",
         "predictors/transfer/",
+        "profiler/correction.py",
         "reports/differences.py",
         "search/gaussian.py",
         "search/supernet/evaluator.py",

@@ -91,6 +91,12 @@ def test_where_nothing_disturbs_or_nobody_looks_nothing_is_corrected() -> None:
     assert slowdown(Watched(np.ones(2), np.ones(2), np.zeros(2, dtype=np.int64)), float("nan")).tolist() == [0.0] * 2
 
 
+def test_one_visit_alone_stays_as_it_was() -> None:
+    one = _campaign(np.array([8.0]), undisturbed_share=0.5, exposure=0.5)[0]
+    single = Runs(replace(one.timing, rounds=None), one.slowdown, one.begun_s[:1], one.boards[:1])
+    assert corrected({0: single}) == {0: single.timing}
+
+
 def test_the_slowdown_is_that_of_both_sides_and_never_below_zero_or_beyond_use() -> None:
     watched = Watched(np.array([90.0, 100.0, 1e9]), np.array([100.0, 100.0 * np.e**0.2, 1e9]), np.zeros(3, dtype=np.int64))
     assert slowdown(watched, AT_REST_NS) == pytest.approx([0.0, 0.1, 0.45])
