@@ -198,6 +198,7 @@ def _end_to_end(session: Session, order: Order, reference: Reference, end_ns: fl
 def _kernels(session: Session, order: Order, reference: Reference, run_ns: float, cold: int) -> tuple[KernelTimes, Watched]:
     """Counted runs; the first ``cold`` of those that are asked for at once are left out."""
     affordable = int(order.enough_s / 2 * 1e9 / max(run_ns, 1.0))
+    cold = min(cold, affordable)
     most = max(1, min(order.most_runs, _COUNTED_REPEATS * order.runs, affordable))
     samples, parts = [], []
     done, now = 0, min(order.runs, most)
