@@ -86,6 +86,37 @@ def test_a_measurement_holds_every_run_with_what_was_seen(session: FakeSession) 
     assert "energy_j" not in measured.facts, "absent is not zero"
 
 
+class _Settling(FakeSession):
+    """Each run is a little faster than the one before, ``falling`` times; remembers how many counted runs were asked for."""
+
+    falling = 0
+
+    def __init__(self, device: FakeDevice, model: ModelFile) -> None:
+        super().__init__(device, model)
+        self.runs, self.counted = 0, list[int]()
+
+    def run(self) -> int:
+        super().run()
+        self.runs += 1
+        return round(1e6 * 0.97 ** min(self.runs, self.falling))
+
+    def kernel_times(self, runs: int, mark: Callable[[], None] = unmarked) -> KernelTimes:
+        self.counted.append(runs)
+        return super().kernel_times(runs, mark)
+
+
+@pytest.mark.parametrize(("falling", "fewest", "most"), [(0, 16, 16), (30, 31, 46), (1000, 64, 64)])
+def test_a_network_is_warmed_up_until_it_gets_no_faster(tiny_model: ModelFile, falling: int, fewest: int, most: int) -> None:
+    session = _Settling(FakeDevice("fake:cpu", DeviceOptions()), tiny_model)
+    session.falling = falling
+    measured = measure(session, ORDER, Reference(active=False), None)
+    assert fewest <= len(measured.warm_up_ns) <= most
+    # As many counted runs are cold, within bounds, and left out.
+    assert session.counted == [min(len(measured.warm_up_ns), 24) + 3]
+    assert measured.kernels is not None
+    assert len(measured.kernels.samples_ns) == 3
+
+
 def test_a_held_out_network_is_not_profiled(session: FakeSession) -> None:
     measured = measure(session, replace(ORDER, profiled=False), Reference(active=False), None)
     assert measured.kernels is None
