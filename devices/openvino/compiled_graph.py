@@ -33,10 +33,7 @@ def lasting_names(nodes: Sequence[str], source: SourceGraph) -> list[str]:
 
 
 def to_run(compiled: openvino.CompiledModel) -> dict[str, str]:
-    """The compiled network's nodes that will run, with their implementations.
-
-    It is what :func:`~layerclock.devices.openvino.counters.ran` tells once they did.
-    """
+    """The compiled network's nodes that will run, with their implementations."""
     running = {}
     computed: set[str] = set()  # from the network's inputs: what only constants lead to was computed by the compiler
     for node in compiled.get_runtime_model().get_ordered_ops():
@@ -44,7 +41,7 @@ def to_run(compiled: openvino.CompiledModel) -> dict[str, str]:
         before = [port.get_source_output().get_node().get_friendly_name() for port in node.inputs()]
         if kind == "Input" or computed.intersection(before):
             computed.add(name)
-        in_place = implementation.startswith("unknown") and kind != "Transpose"
+        in_place = implementation.startswith(("undef", "unknown")) and kind != "Transpose"
         if name in computed and kind not in ("Input", "Output") and not in_place and not _is_fake(node, kind, implementation):
             running[name] = implementation
     return running

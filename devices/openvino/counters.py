@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from layerclock.devices.openvino.compiled_graph import lasting_names
+from layerclock.devices.openvino.compiled_graph import lasting_names, to_run
 from layerclock.devices.running_means import taut
 from layerclock.errors import DeviceError
 
@@ -24,20 +24,19 @@ if TYPE_CHECKING:
 
     from layerclock.devices.attribution import SourceGraph
 
-__all__ = ["CUT_OFF_US", "MOST_COUNTED_RUNS", "Counters", "not_run", "ran", "reason"]
+__all__ = ["CUT_OFF_US", "MOST_COUNTED_RUNS", "Counters", "not_run", "reason"]
 
 # At n runs a slow run shows by what it took above n - 1 us. Room for the profiler's cold runs and some twenty that count.
 MOST_COUNTED_RUNS = 48
 CUT_OFF_US = 0.5
-# Implementations of nodes that the plug-in may optimise away: fused into another node, or done in place.
-_MAY_BE_SKIPPED = ("undef", "unknown", "reorder")
 
 
 class Counters:
     """Recovers single runs from the running means of one compiled network.
 
-    ``names`` are the lasting names of the kernels to follow, as an earlier compilation showed them; without them, those
-    that ran. ``nodes`` are what this compilation calls them.
+    ``names`` are the lasting names of the kernels to follow, as an earlier compilation showed them; without them, what the
+    compiled network is to run and whatever else ran: a kernel that takes less than the counters' 1 us is reported as not run
+    now and then. ``nodes`` are what this compilation calls them.
     """
 
     def __init__(self, request: openvino.InferRequest, source: SourceGraph, names: Sequence[str] = ()) -> None:
@@ -47,7 +46,10 @@ class Counters:
         infos = dict(zip(lasting_names([info.node_name for info in found], source), found, strict=True))
         if not infos.keys() >= set(names):
             raise DeviceError("OpenVINO compiled the network into other kernels than before", "measure this network again")
-        self.names = list(names) or [name for name, info in infos.items() if ran(info)]
+        self.names = list(names)
+        if not names:
+            running = to_run(request.get_compiled_model())
+            self.names = [name for name, info in infos.items() if info.node_name in running or "NOT_RUN" not in str(info.status)]
         self.nodes = [infos[name].node_name for name in self.names]
         self.implementations = [infos[name].exec_type for name in self.names]
         self._totals_us = [self._means()]
@@ -72,11 +74,6 @@ class Counters:
             self._totals_us.append(self._means() * (self.runs + 1))
         steps_us = np.diff(taut(np.array(self._totals_us)), axis=0)[-runs:]
         return (steps_us + CUT_OFF_US) * 1e3
-
-
-def ran(info: openvino.ProfilingInfo) -> bool:
-    """Whether a node is a kernel. One that takes less than the counters' 1 us is reported as not run, now and then."""
-    return "NOT_RUN" not in str(info.status) or not info.exec_type.startswith(_MAY_BE_SKIPPED)
 
 
 def not_run(error: RuntimeError) -> DeviceError:
