@@ -46,8 +46,9 @@ if TYPE_CHECKING:
 
 DEVICES = ("onnxruntime:cpu", "openvino:CPU")
 # How many times the errors on these networks were looked at while features or model were still changed.
-LOOKS = 3
+LOOKS = 4
 _CALIBRATION = 5
+_TURNS = 4
 _DRAWS = 20
 _QUICK = ("resnet18", "mobilenetv2_100", "efficientnet_b0", "squeezenet_v1_1", "vit_tiny", "bert_mini", "shufflenetv2_w1", "densenet121")
 
@@ -86,21 +87,21 @@ def main() -> int:
 
 
 def _campaigns(device: Device, paths: list[Path], folder: Path, budget_s: float) -> tuple[LatencyTable, LatencyTable, float]:
-    """Composites and published networks in turns: half the budget, four rounds of the others, the other half, four more."""
+    """Composites and published networks in turns: a quarter of the budget, two rounds of the others, and so on."""
 
     def errors(table: LatencyTable) -> dict[str, float]:
         return errors_by_gene(table, "theme")
 
     composites, spent_s = CampaignFolder(folder / "composites"), 0.0
-    for part in (1, 2):
-        # A folder knows what measuring took; the fits between the waves of the first half come off the second half's time.
+    for part in range(1, _TURNS + 1):
+        # A folder knows what measuring took; the fits between the waves of the turns before come off this one's time.
         known_s = composites.done().spent_s if spent_s else 0.0
         start = monotonic()
         own = profile_composites(
-            device, composites.path, budget_s=known_s + budget_s * part / 2 - spent_s, errors=errors, seed=part, progress=tell
+            device, composites.path, budget_s=known_s + budget_s * part / _TURNS - spent_s, errors=errors, seed=part, progress=tell
         )
         spent_s += monotonic() - start
-        truth = profile_files(device, paths, folder / "published", rounds=4 * part, runs=6, progress=tell)
+        truth = profile_files(device, paths, folder / "published", rounds=2 * part, runs=6, progress=tell)
     return own, truth, spent_s
 
 

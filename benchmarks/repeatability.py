@@ -1,8 +1,10 @@
-"""The same 20 networks profiled twice, the second time beside two busy processes: how far does each network's estimate move?
+"""The same 20 networks profiled twice, alone and beside two busy processes: how far does each network's estimate move?
 
-The estimate is the sum of a network's layer rows. Beside it stands what most tools give, the plain median of end-to-end times.
+The two campaigns take turns, two rounds each in the order ABBA, so that what they are told apart by is the busy processes and
+not the minutes: on a shared machine the level of all networks may wander by some percent within an hour. The estimate is the sum
+of a network's layer rows. Beside it stands what most tools give, the plain median of end-to-end times.
 
-``python benchmarks/repeatability.py [--quick] [--device onnxruntime:cpu]``, about six minutes a runtime.
+``python benchmarks/repeatability.py [--quick] [--device onnxruntime:cpu]``, about eight minutes a runtime.
 """
 
 from __future__ import annotations
@@ -38,16 +40,14 @@ def main() -> int:
     figures: dict[str, float] = {}
     targets: dict[str, tuple[str, float]] = {}
     for name in arguments.device or DEVICES:
-        tables = []
+        tables = {}
         with tempfile.TemporaryDirectory() as folder:
-            for busy in (0, 2):
-                with _busy(busy):
-                    tables.append(
-                        lc.profile(
-                            lc.open_device(name), space, Path(folder) / str(busy), networks=20, rounds=4 if quick else 10, progress=tell
-                        )
-                    )
-        sums, medians, undisturbed = zip(*(_estimates(table, index) for table in tables), strict=True)
+            for turn in range(1, 3 if quick else 6):
+                for busy in (0, 2) if turn % 2 else (2, 0):
+                    with _busy(busy):
+                        campaign = Path(folder) / str(busy)
+                        tables[busy] = lc.profile(lc.open_device(name), space, campaign, networks=20, rounds=2 * turn, progress=tell)
+        sums, medians, undisturbed = zip(*(_estimates(tables[busy], index) for busy in (0, 2)), strict=True)
         short = name.split(":")[0]
         for what, (calm, busy_ones) in (("layer_sum", sums), ("naive_median", medians)):
             moved = 100 * np.abs(busy_ones / calm - 1)
