@@ -97,7 +97,7 @@ def evaluate_kernelwise(predictor: KernelPredictor, table: LatencyTable, *, othe
     names = tuple(_name(attributes) for attributes in rows.attributes)
     relative = predicted.latency_ms / measured_ms - 1
     families = np.array([network_family(name) for name in names])
-    kernel_us = predictor.kernel_us(rows.kernels)
+    kernel_us = predictor.kernel_us(rows.kernels, rows.network_bytes)
     runs = np.bincount(np.concatenate(rows.networks), minlength=len(rows.kernels))
     return KernelEvaluation(
         networks=agreement(predicted, measured_ms, rows.noise_floor, predictor.card.interval_level),

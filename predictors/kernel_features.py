@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from layerclock.network import Kernel
 
-__all__ = ["FAMILIES", "Roofline", "Vocabulary", "describe", "family", "work"]
+__all__ = ["FAMILIES", "Roofline", "Vocabulary", "describe", "family", "weight_bytes", "work"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -188,15 +188,25 @@ def _words(found: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(set(found)))
 
 
-def describe(kernels: Sequence[Kernel], words: Vocabulary, roofline: Roofline, caches: Sequence[float]) -> FloatArray:
+def describe(
+    kernels: Sequence[Kernel], words: Vocabulary, roofline: Roofline, caches: Sequence[float], network_bytes: FloatArray | None
+) -> FloatArray:
     """Features float64[K, F]; the last column is the logarithm of the roofline time in us.
 
-    ``caches`` are the sizes of the machine's caches in bytes, the smallest first.
+    ``caches`` are the sizes of the machine's caches in bytes, the smallest first. ``network_bytes`` float64[K] are those of all
+    weights of the network in which each kernel runs: where they exceed the last cache, each kernel finds its own gone from there.
+    None leaves that feature out, as predictors of format 1 do.
     """
     rows = [_numbers(kernel, words, caches) for kernel in kernels]
     sizes = np.array([_work(kernel) for kernel in kernels]).reshape(-1, 2)
     numbers = np.array(rows, dtype=np.float64).reshape(len(kernels), -1)
-    return np.column_stack([numbers, np.log(roofline.time_us(sizes[:, 0], sizes[:, 1]))])
+    around = [] if network_bytes is None else [np.log1p(network_bytes)]
+    return np.column_stack([numbers, *around, np.log(roofline.time_us(sizes[:, 0], sizes[:, 1]))])
+
+
+def weight_bytes(kernels: Sequence[Kernel]) -> FloatArray:
+    """Bytes of weights that each kernel reads, float64[K]."""
+    return np.array([_bytes(kernel)[1] for kernel in kernels], dtype=np.float64)
 
 
 def work(kernels: Sequence[Kernel]) -> tuple[FloatArray, FloatArray]:

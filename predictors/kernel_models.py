@@ -37,9 +37,9 @@ class KernelModels:
     of_family: Mapping[str, Forest]
     general: Forest
 
-    def predict_us(self, kernels: Sequence[Kernel]) -> FloatArray:
-        """Times in us, float64[K]."""
-        features = describe(kernels, self.words, self.roofline, self.caches)
+    def predict_us(self, kernels: Sequence[Kernel], network_bytes: FloatArray) -> FloatArray:
+        """Times in us, float64[K]; ``network_bytes`` float64[K] as :func:`~layerclock.predictors.kernel_features.describe` has them."""
+        features = describe(kernels, self.words, self.roofline, self.caches, network_bytes)
         families = np.array([family(kernel) for kernel in kernels])
         above = np.zeros(len(kernels))
         for name in set(families.tolist()):
@@ -61,16 +61,17 @@ def fit_roofline(kernels: Sequence[Kernel], times_us: FloatArray) -> Roofline:
 def fit_models(
     kernels: Sequence[Kernel],
     times_us: FloatArray,
+    network_bytes: FloatArray,
     caches: Sequence[float],
     *,
     words: Vocabulary | None = None,
     bags: int = BAGS,
     trees: int = TREES,
 ) -> KernelModels:
-    """Fit every family's regressor, and the general one, to kernels and their times, float64[K]."""
+    """Fit every family's regressor, and the general one, to kernels, their times and the weights around them, float64[K] each."""
     words = words or Vocabulary.of(kernels)
     roofline = fit_roofline(kernels, times_us)
-    features = describe(kernels, words, roofline, caches)
+    features = describe(kernels, words, roofline, caches, network_bytes)
     above = np.log(times_us) - features[:, -1]
     families = np.array([family(kernel) for kernel in kernels])
     of_family = {}
@@ -84,6 +85,7 @@ def fit_models(
 def left_out(
     kernels: Sequence[Kernel],
     times_us: FloatArray,
+    network_bytes: FloatArray,
     groups: npt.NDArray[np.int64],
     caches: Sequence[float],
     *,
@@ -97,6 +99,8 @@ def left_out(
         out = groups % folds == fold
         if out.any() and not out.all():
             seen, unseen = np.flatnonzero(~out).tolist(), np.flatnonzero(out).tolist()
-            models = fit_models([kernels[one] for one in seen], times_us[seen], caches, words=words, bags=1, trees=trees)
-            predicted[unseen] = models.predict_us([kernels[one] for one in unseen])
+            models = fit_models(
+                [kernels[one] for one in seen], times_us[seen], network_bytes[seen], caches, words=words, bags=1, trees=trees
+            )
+            predicted[unseen] = models.predict_us([kernels[one] for one in unseen], network_bytes[unseen])
     return predicted

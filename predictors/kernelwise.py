@@ -18,7 +18,7 @@ from scipy.optimize import nnls
 from layerclock.datasets.kernels import kernel_of
 from layerclock.errors import TableError
 from layerclock.predictors.fitting import INTERVAL_LEVEL, conformal_quantile
-from layerclock.predictors.kernel_features import FAMILIES, family
+from layerclock.predictors.kernel_features import FAMILIES, family, weight_bytes
 from layerclock.predictors.kernel_graph import build_kernel_predictor
 from layerclock.predictors.kernel_models import fit_models, left_out
 from layerclock.predictors.portable_kernels import Combination, KernelCard
@@ -67,6 +67,17 @@ class KernelRows:
         first[alone] = len(self.networks) + alone
         return first
 
+    @property
+    def network_bytes(self) -> FloatArray:
+        """For each kernel the bytes of all weights of the network around it, float64[K]: geometric mean over those where it was met."""
+        own = weight_bytes(self.kernels)
+        logs, times = np.zeros(len(own)), np.zeros(len(own))
+        for kernels in self.networks:
+            met = np.unique(kernels)
+            logs[met] += np.log1p(own[kernels].sum())
+            times[met] += 1
+        return np.where(times, np.expm1(logs / np.maximum(1, times)), own)
+
 
 def kernel_rows(table: LatencyTable) -> KernelRows:
     """The kernels of a table that took measurable time, and the networks all of whose kernels were measured."""
@@ -110,7 +121,7 @@ def fit_kernelwise(table: LatencyTable) -> KernelPredictor:
             "layerclock profile --composites measures networks made for this",
         )
     caches = caches_of(table.target)
-    unseen_us = left_out(rows.kernels, rows.times_us, rows.groups, caches)
+    unseen_us = left_out(rows.kernels, rows.times_us, rows.network_bytes, rows.groups, caches)
     if not (unseen_us > 0).all():
         raise TableError("all kernels of the table were met in one and the same network", "profile networks of different kernels")
     lacking = float(np.median([rows.times_us[kernels].sum() / unseen_us[kernels].sum() for kernels in rows.networks]))
@@ -122,7 +133,7 @@ def fit_kernelwise(table: LatencyTable) -> KernelPredictor:
     for kernels, latency_us in zip(rows.networks, rows.latency_us, strict=True):
         expected = np.average([errors[family(rows.kernels[one])] for one in kernels], weights=unseen_us[kernels])
         scores.append(abs(latency_us / combination.total_us(unseen_us[kernels]) - 1) / float(expected))
-    models = fit_models(rows.kernels, rows.times_us, caches)
+    models = fit_models(rows.kernels, rows.times_us, rows.network_bytes, caches)
     card = KernelCard(
         kind="kernelwise",
         target=table.target,
@@ -182,7 +193,9 @@ def errors_by_gene(table: LatencyTable, gene: str) -> dict[str, float]:
     rows = kernel_rows(table)
     if len(rows.networks) < _FEWEST_NETWORKS:
         return {}
-    unseen_us = left_out(rows.kernels, rows.times_us, rows.groups, caches_of(table.target), folds=_ROUGH_FOLDS, trees=_ROUGH_TREES)
+    unseen_us = left_out(
+        rows.kernels, rows.times_us, rows.network_bytes, rows.groups, caches_of(table.target), folds=_ROUGH_FOLDS, trees=_ROUGH_TREES
+    )
     found: dict[str, list[float]] = {}
     for kernels, attributes in zip(rows.networks, rows.attributes, strict=True):
         error = float(np.abs(unseen_us[kernels] - rows.times_us[kernels]).sum() / rows.times_us[kernels].sum())

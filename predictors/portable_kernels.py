@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from layerclock.errors import PredictorError
-from layerclock.predictors.kernel_features import FAMILIES, Roofline, Vocabulary, describe, family
+from layerclock.predictors.kernel_features import FAMILIES, Roofline, Vocabulary, describe, family, weight_bytes
 from layerclock.predictors.portable import METADATA_KEY, open_model, read_card, read_model
 from layerclock.target import Target
 
@@ -29,7 +29,8 @@ __all__ = ["Combination", "KernelCard", "KernelPrediction", "KernelPredictor", "
 
 FloatArray = npt.NDArray[np.float64]
 
-_FORMAT = 1
+# What is written. Files of format 1 know nothing of the network around a kernel.
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +74,17 @@ class KernelCard:
     fusions: Mapping[str, tuple[str, str, str]]
     table_hash: str
     tool: str
+    format: int = _FORMAT
 
     def to_json(self) -> str:
         """The card as JSON, with the format's version and the unit."""
-        return json.dumps({"format": _FORMAT, "unit": "us", "families": FAMILIES, **asdict(self)})
+        return json.dumps({"unit": "us", "families": FAMILIES, **asdict(self)})
 
     @classmethod
     def from_json(cls, text: str) -> KernelCard:
         """Inverse of :meth:`to_json`; raises ``ValueError``, ``KeyError`` or ``TypeError`` on other text."""
         fields: dict[str, Any] = json.loads(text)
-        if fields.pop("format") != _FORMAT or fields.pop("unit") != "us" or tuple(fields.pop("families")) != FAMILIES:
+        if fields["format"] not in range(1, _FORMAT + 1) or fields.pop("unit") != "us" or tuple(fields.pop("families")) != FAMILIES:
             raise ValueError("written by a version that this one does not know")
         words = fields["words"]
         named = {name: tuple(map(str, words[name])) for name in ("operators", "kinds", "implementations", "layouts", "dtypes")}
@@ -146,12 +148,16 @@ class KernelPredictor:
         """What the predicted latencies are valid for."""
         return self.card.target
 
-    def kernel_us(self, kernels: Sequence[Kernel]) -> FloatArray:
-        """Times of kernels in us, float64[K]."""
+    def kernel_us(self, kernels: Sequence[Kernel], network_bytes: FloatArray | None = None) -> FloatArray:
+        """Times of kernels in us, float64[K].
+
+        ``network_bytes`` float64[K] are those of all weights of the network in which each one runs; None: these are one network's.
+        """
         if not kernels:
             return np.zeros(0)
         card = self.card
-        features = describe(kernels, card.words, card.roofline, card.caches).astype(np.float32)
+        around = np.full(len(kernels), weight_bytes(kernels).sum()) if network_bytes is None else network_bytes
+        features = describe(kernels, card.words, card.roofline, card.caches, around if card.format > 1 else None).astype(np.float32)
         families = np.array([FAMILIES.index(family(kernel)) for kernel in kernels], dtype=np.int64)
         try:
             (times,) = self._session.run(["kernel_us"], {"features": features, "family": families})

@@ -17,7 +17,7 @@ from layerclock.profiler.token_blocks import channels_last, sequence, transforme
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["BLOCKS", "classifier", "stem"]
+__all__ = ["BLOCKS", "classifier", "heavy_head", "stem"]
 
 
 # Published networks widen their last map where it is small.
@@ -245,10 +245,24 @@ def classifier(draft: Draft, x: Tensor) -> Tensor:
     relu = draft.chance(0.3)
     widths = [1000] if wide else [draft.pick(512, 1024, 1280)] * draft.chance(0.3) + [draft.pick(10, 100, 1000)]
     for out in widths:
-        draft.macs += flat.shape[1] * out
-        flat = draft.add("Gemm", [flat, draft.weight(out, flat.shape[1]), draft.weight(out, scale=0.1)], (1, out), transB=1)
-        flat = draft.add("Relu", [flat], flat.shape) if relu else flat
+        flat = _fully_connected(draft, flat, out, relu)
     return flat
+
+
+def heavy_head(draft: Draft, x: Tensor, params: int) -> Tensor:
+    """Fully connected layers with so many weights, or a layer's more, behind a feature map's mean or a vector."""
+    if len(x.shape) == 4:
+        x = draft.add("Flatten", [draft.add("GlobalAveragePool", [x], (*x.shape[:2], 1, 1))], x.shape[:2], axis=1)
+    width, most = 8 * round((params / 2) ** 0.5 / 8), draft.params + params
+    while draft.params < most:
+        x = _fully_connected(draft, x, width, relu=True)
+    return x
+
+
+def _fully_connected(draft: Draft, x: Tensor, out: int, relu: bool) -> Tensor:
+    draft.macs += x.shape[1] * out
+    x = draft.add("Gemm", [x, draft.weight(out, x.shape[1]), draft.weight(out, scale=0.1)], (1, out), transB=1)
+    return draft.add("Relu", [x], x.shape) if relu else x
 
 
 BLOCKS: dict[str, Callable[[Draft, Tensor], Tensor]] = {

@@ -2,7 +2,8 @@
 
 A composite is a stem or a feature map of random size, a few blocks and perhaps a classifier. Its two genes are the *theme*,
 the kind of block that most of its blocks are, and the *seed*, from which everything else is drawn. The networks are made as
-ONNX directly, with random weights that keep activations in scale; no torch is needed.
+ONNX directly, with random weights that keep activations in scale; no torch is needed. Some end in a head whose weights fill the
+machine's last cache, so that all their kernels run as in a large network: with their own weights gone from there.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from layerclock.devices.cache import cache_folder
 from layerclock.errors import SpaceError
 from layerclock.interfaces import ModelFile
 from layerclock.network import Layer, TensorSpec
-from layerclock.profiler.blocks import BLOCKS, classifier, stem
+from layerclock.profiler.blocks import BLOCKS, classifier, heavy_head, stem
 from layerclock.profiler.drafting import Draft, Tensor
 from layerclock.space import Gene, Site
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["THEMES", "CompositeSpace", "composite"]
 
 # Part of the networks' names: raise it when the same genome gives another network.
-_VERSION = 2
+_VERSION = 3
 _SEEDS = 512
 _LAYER = "network"
 THEMES = (*BLOCKS, "mixed")
@@ -41,6 +42,8 @@ _OF_THE_THEME = 0.6
 # A network ends before it grows beyond these; with small ones among them, so that small kernels are met often.
 _MOST_PARAMS = 5_000_000
 _MACS = (10_000_000, 400_000_000)
+_HEAVY = 0.15
+_HEAVY_PARAMS = (2_000_000, 20_000_000)
 _IMAGES = (96, 128, 160, 192, 224, 256)
 _SIDES = (7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 56, 64)
 
@@ -65,6 +68,8 @@ def composite(theme: str, seed: int) -> onnx.ModelProto:
             break
     if draft.chance(0.5):
         x = classifier(draft, x)
+    if draft.chance(_HEAVY):
+        x = heavy_head(draft, x, round(float(np.exp(generator.uniform(*np.log(_HEAVY_PARAMS))))))
     return draft.model(given, x)
 
 

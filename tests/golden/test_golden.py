@@ -50,9 +50,11 @@ def test_a_predictor_of_format_1_answers_as_it_did() -> None:
         assert getattr(predictions, name).tolist() == pytest.approx(expected[name], rel=1e-6), name
 
 
-def test_a_kernelwise_predictor_of_format_1_answers_as_it_did() -> None:
-    expected = json.loads((HERE / "kernelwise-format-1.json").read_text())
-    predictor = load_kernelwise(HERE / "kernelwise-format-1.onnx")
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_kernelwise_predictor_of_every_format_answers_as_it_did(version: int) -> None:
+    expected = json.loads((HERE / f"kernelwise-format-{version}.json").read_text())
+    predictor = load_kernelwise(HERE / f"kernelwise-format-{version}.onnx")
+    assert predictor.card.format == version
     assert _as_json(json.loads(predictor.card.to_json())) == expected["card"]
     prediction = predictor.predict([kernel_of(row) for row in expected["kernels"]])
     assert prediction.kernel_us.tolist() == pytest.approx(expected["kernel_us"], rel=1e-5)

@@ -17,7 +17,7 @@ from layerclock.predictors.evaluate_kernels import evaluate_kernelwise, network_
 from layerclock.predictors.kernel_features import FAMILIES, Roofline, Vocabulary, describe, family, work
 from layerclock.predictors.kernel_graph import build_kernel_predictor
 from layerclock.predictors.kernel_models import fit_models
-from layerclock.predictors.kernelwise import caches_of, errors_by_gene, fit_kernelwise, kernel_rows
+from layerclock.predictors.kernelwise import KernelRows, caches_of, errors_by_gene, fit_kernelwise, kernel_rows
 from layerclock.predictors.portable import METADATA_KEY, is_kernelwise, load
 from layerclock.predictors.portable_kernels import KernelPredictor, load_kernelwise
 from layerclock.predictors.trees import fit_forest
@@ -49,7 +49,7 @@ def predictor(composite_table: LatencyTable) -> KernelPredictor:
 def small(composite_table: LatencyTable, predictor: KernelPredictor) -> tuple[KernelModels, KernelPredictor]:
     """Regressors of a few trees, and the file of these: quickly fitted, quickly loaded."""
     rows = kernel_rows(composite_table)
-    models = fit_models(rows.kernels, rows.times_us, caches_of(composite_table.target), bags=2, trees=4)
+    models = fit_models(rows.kernels, rows.times_us, rows.network_bytes, caches_of(composite_table.target), bags=2, trees=4)
     return models, build_kernel_predictor(models, predictor.card)
 
 
@@ -75,13 +75,36 @@ def test_families(kernel: Kernel, expected: str) -> None:
 def test_features_tell_apart_what_takes_different_time() -> None:
     kernels = [_convolution(), _convolution(ops=("Conv", "Sigmoid", "Mul")), _convolution(groups=4), _convolution(kernel=5)]
     words, roofline = Vocabulary.of(kernels), Roofline(10.0, 100.0, 1.0)
-    features = describe(kernels, words, roofline, (1e4, 1e6, 1e7))
+    features = describe(kernels, words, roofline, (1e4, 1e6, 1e7), np.ones(4))
     assert features.shape[0] == 4
     assert np.isfinite(features).all()
     assert len(np.unique(features, axis=0)) == 4
     macs, moved = work(kernels)
     assert moved[0] == 4 * (2 * MAP.elements + 16 * 16 * 9)
     assert features[:, -1] == pytest.approx(np.log(1.0 + np.maximum(macs / 10.0, moved / 100.0)))
+
+
+def test_a_kernel_takes_longer_in_a_network_whose_weights_fill_the_cache() -> None:
+    sides = range(4, 64)
+    kernels = [
+        replace(_convolution(), inputs=(TensorSpec((1, 16, side, side)),), outputs=(TensorSpec((1, 16, side, side)),), macs=2304 * side**2)
+        for side in sides
+    ]
+    small, large = np.full(len(kernels), 1e6), np.full(len(kernels), 1e8)
+    around = np.where(np.arange(len(kernels)) % 2, small, large)
+    times_us = np.array(sides, dtype=np.float64) ** 2 * np.where(around > 1e7, 1.5, 1.0)
+    models = fit_models(kernels, times_us, around, (1e4, 1e6, 3e7), bags=1)
+    slower = models.predict_us(kernels, large) / models.predict_us(kernels, small)
+    assert np.median(slower) == pytest.approx(1.5, rel=0.1)
+
+
+def test_the_weights_around_a_kernel_are_those_of_its_networks() -> None:
+    kernels = [_convolution(kernel=side) for side in (1, 3, 5, 7)]
+    of_each = 4 * 256 * np.array([1, 9, 25, 49])
+    networks = [np.array([0, 0, 1]), np.array([1, 2])]
+    rows = KernelRows(kernels, np.ones(4), networks, np.ones(2), np.zeros(2), [{}, {}])
+    first, second = 2 * of_each[0] + of_each[1], of_each[1] + of_each[2]
+    assert rows.network_bytes == pytest.approx([first, (first * second) ** 0.5, second, of_each[3]], rel=1e-3)
 
 
 def test_what_was_never_seen_is_not_known() -> None:
@@ -114,10 +137,10 @@ def test_the_file_computes_what_the_fitted_regressors_do(
 ) -> None:
     rows = kernel_rows(composite_table)
     models, predictor = small
-    assert predictor.kernel_us(rows.kernels) == pytest.approx(models.predict_us(rows.kernels) * predictor.card.lacking, rel=1e-4)
+    found = predictor.kernel_us(rows.kernels, rows.network_bytes)
+    assert found == pytest.approx(models.predict_us(rows.kernels, rows.network_bytes) * predictor.card.lacking, rel=1e-4)
     assert predictor.kernel_us([]).shape == (0,)
-    one = [rows.kernels[0]]
-    assert predictor.kernel_us(one)[0] == pytest.approx(predictor.kernel_us(rows.kernels)[0], rel=1e-6)
+    assert predictor.kernel_us([rows.kernels[0]], rows.network_bytes[:1])[0] == pytest.approx(found[0], rel=1e-6)
 
 
 def test_networks_that_it_saw_are_told_well_and_others_not_badly(composite_table: LatencyTable, predictor: KernelPredictor) -> None:

@@ -71,6 +71,18 @@ def test_some_networks_end_wide_and_look_up_and_attend_in_windows() -> None:
     assert max(batches) > 1
 
 
+def test_weights_of_some_networks_fill_the_last_cache() -> None:
+    params = np.array(
+        [
+            sum(int(np.prod(one.dims)) for one in composite(theme, seed).graph.initializer)
+            for theme in ("pool", "mixed")
+            for seed in range(12)
+        ]
+    )
+    assert params.max() > 10_000_000
+    assert np.median(params) < 3_000_000
+
+
 def test_the_space_has_a_name_to_find_it_by() -> None:
     space = load_space("composites:seeds=7")
     assert space.name == "composites:seeds=7"
