@@ -51,7 +51,9 @@ def fit_endtoend(table: LatencyTable, space: SearchSpace, model: str = "", estim
     known = features(index, networks.genomes)
     chosen = _choose(known, networks.latency_ms, model, estimator)
     residuals = networks.latency_ms / chosen.left_out - 1
-    half_width = calibrated_half_width(table, lambda genomes: chosen.predict(features(index, genomes)), residuals, networks.mean_noise)
+    unseen = table.networks("calibration")
+    unseen_residuals = unseen.latency_ms / chosen.predict(features(index, unseen.genomes)) - 1 if len(unseen) else np.array([])
+    half_width = calibrated_half_width(unseen_residuals, residuals, networks.mean_noise)
     errors = {f"{name}_error": error for name, error in chosen.errors.items()}
     card = make_card("endtoend", table, index, networks, half_width, errors, chosen.name)
     # Coverage: the share of a network's active choices that the fit has seen.

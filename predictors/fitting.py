@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from layerclock.datasets.table import LatencyTable, NetworkTimes
     from layerclock.interfaces import SearchSpace
-    from layerclock.space import GenomeArray, SiteIndex
+    from layerclock.space import SiteIndex
 
 __all__ = ["INTERVAL_LEVEL", "calibrated_half_width", "conformal_half_width", "conformal_quantile", "fit", "make_card", "training_networks"]
 
@@ -68,18 +68,13 @@ def conformal_half_width(relative_residuals: npt.NDArray[np.float64], noise_floo
     return max(conformal_quantile(relative_residuals), noise_floor)
 
 
-def calibrated_half_width(
-    table: LatencyTable, predict: Callable[[GenomeArray], npt.NDArray[np.float64]], left_out: npt.NDArray[np.float64], noise_floor: float
-) -> float:
-    """Half width of the interval, relative to the prediction, from networks that the fit never saw.
+def calibrated_half_width(unseen: npt.NDArray[np.float64], left_out: npt.NDArray[np.float64], noise_floor: float) -> float:
+    """Half width of the interval, relative to the prediction, from the relative residuals of networks for calibration, float64[N].
 
-    ``predict`` gives float64[N] in ms of genomes int64[N, G]. Where the table has too few networks for calibration, the relative residuals
-    ``left_out`` of the profiled ones stand in; they tend to be too small, because profiled networks are measured for longer.
+    Where there are too few of these, the residuals ``left_out`` of the profiled networks stand in; they tend to be too small, because
+    profiled networks are measured for longer.
     """
-    unseen = table.networks("calibration")
-    if len(unseen) < _FEWEST_CALIBRATION:
-        return conformal_half_width(left_out, noise_floor)
-    return conformal_half_width(unseen.latency_ms / predict(unseen.genomes) - 1, noise_floor)
+    return conformal_half_width(left_out if len(unseen) < _FEWEST_CALIBRATION else unseen, noise_floor)
 
 
 def make_card(

@@ -38,42 +38,47 @@ _PENALTY = 1e-3
 # A network whose prediction rests on its own samples by more than this says little about others'; so many must remain.
 _MOST_LEVERAGE = 0.9
 _FEWEST_TELLING = 8
-# An overhead below zero may take no more than this share of the smallest profiled network's sum: networks smaller yet have a time, too.
+# An overhead below zero may take no more than this share of the smallest network's sum: networks smaller yet have a time, too.
 _MOST_BELOW_ZERO = 0.5
 
 
 def fit_layerwise(table: LatencyTable, space: SearchSpace) -> OnnxPredictor:
-    """Fit overhead and scale to the profiled networks of ``table``; held-out networks are never looked at.
+    """Fit overhead and scale to the profiled networks of ``table``, and those for calibration; held-out networks are never looked at.
 
     A layer without a measured row is told by a regression on the sizes of those that have one. The card counts such layers
     (``missing_layers``) and says how far off the regression is (``missing_error``); a network's coverage is the share of its time that
-    rests on measurements, and its interval widens with the rest.
+    rests on measurements, and its interval widens with the rest. Intervals are conformal, on what the networks for calibration are off
+    when each is left out of the fit (Barber et al. 2021, the jackknife+), or without ten of them the profiled ones.
 
     Raises :class:`CoverageError` if so few layers were measured that the others cannot be told from them, and
     :class:`~layerclock.errors.TableError` if the table belongs to another space or has too few networks.
     """
     index = SiteIndex.of(space)
-    networks = training_networks(table, space, index)
+    networks, unseen = training_networks(table, space, index), table.networks("calibration")
     row_ms, measured, missing_error = _rows(index, table.layer_latencies_us(), space.name)
     counts = index.counts(networks.genomes)
-    sums = counts @ row_ms
-    design = np.column_stack([np.ones_like(sums), sums])
     # A network's own samples are part of the rows that predict it: its share in each row adds to its leverage.
     seen = np.maximum(counts.sum(axis=0), 1)
-    own_share = counts @ (row_ms / seen) / sums
-    coefficients, residuals, leverage = _fit_relative(design, networks.latency_ms, own_share)
+    own_share = counts @ (row_ms / seen) / (counts @ row_ms)
+    if len(unseen):
+        counts = np.concatenate([counts, index.counts(unseen.genomes)])
+    latency_ms = np.concatenate([networks.latency_ms, unseen.latency_ms])
+    sums = counts @ row_ms
+    design = np.column_stack([np.ones_like(sums), sums])
+    coefficients, residuals, leverage = _fit_relative(design, latency_ms, np.concatenate([own_share, np.zeros(len(unseen))]))
     telling = leverage < _MOST_LEVERAGE
-    if telling.sum() < min(_FEWEST_TELLING, len(telling)):
+    profiled = np.arange(len(sums)) < len(networks)
+    untold = profiled & ~telling
+    if (profiled & telling).sum() < min(_FEWEST_TELLING, len(networks)):
         raise CoverageError(
-            f"{(~telling).sum()} of the {len(telling)} networks share almost no layer with another one, so nothing tells how far off a "
+            f"{untold.sum()} of the {len(networks)} networks share almost no layer with another one, so nothing tells how far off a "
             "prediction would be",
             "profile more networks: each layer should be in several of them",
         )
-    residuals = residuals[telling] / (1 - leverage[telling])
+    left_out = residuals[telling] / (1 - leverage[telling])
+    left_out = left_out / (1 - left_out)  # relative to the prediction, as the interval is
+    half_width = calibrated_half_width(left_out[~profiled[telling]], left_out[profiled[telling]], networks.mean_noise)
     overhead_ms, scale = map(float, coefficients)
-    half_width = calibrated_half_width(
-        table, lambda genomes: overhead_ms + scale * (index.counts(genomes) @ row_ms), residuals, networks.mean_noise
-    )
     parameters = {"overhead_ms": overhead_ms, "scale": scale}
     if not measured.all():
         parameters |= {"missing_layers": float((~measured).sum()), "missing_error": missing_error}

@@ -18,6 +18,8 @@ from layerclock.predictors.fitting import conformal_half_width, fit
 from layerclock.space import sample
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from layerclock.datasets.table import LatencyTable
     from layerclock.interfaces import SearchSpace
     from layerclock.predictors.portable import OnnxPredictor
@@ -92,27 +94,39 @@ def test_the_interval_is_calibrated_on_the_networks_of_the_fit(predictor: OnnxPr
     assert predictor.card.interval_half_width < 0.01
 
 
-@pytest.mark.parametrize("kind", ["layerwise", "endtoend:model=ridge"])
-def test_networks_for_calibration_set_the_interval_and_nothing_else(fake_table: LatencyTable, kind: str) -> None:
-    rows = fake_table.rows.to_pylist()
+def _with_calibration(table: LatencyTable, factors: Sequence[float]) -> LatencyTable:
+    """All but the first ten networks for calibration, or held out where the factor of their times is NaN."""
+    rows = table.rows.to_pylist()
     networks = [row for row in rows if row["level"] == "network"]
-    for row in networks[10:]:
-        row["role"] = "calibration"
-    as_it_is = replace(fake_table, rows=pa.Table.from_pylist(rows, schema=SCHEMA))
-    for row in networks[10:]:
-        row["latency_us"] *= 1.5
-    slower = replace(fake_table, rows=pa.Table.from_pylist(rows, schema=SCHEMA))
-    for row in networks[12:]:
-        row["role"] = "holdout"
-    too_few = replace(fake_table, rows=pa.Table.from_pylist(rows, schema=SCHEMA))
-    one, two, three = (fit(table, kind=kind) for table in (as_it_is, slower, too_few))
+    for row, factor in zip(networks[10:], factors, strict=True):
+        row["role"] = "holdout" if np.isnan(factor) else "calibration"
+        row["latency_us"] *= np.nan_to_num(factor, nan=1.0)
+    return replace(table, rows=pa.Table.from_pylist(rows, schema=SCHEMA))
+
+
+def test_networks_for_calibration_set_the_interval_of_an_endtoend_predictor_and_nothing_else(fake_table: LatencyTable) -> None:
+    as_it_is, slower = (_with_calibration(fake_table, [factor] * 12) for factor in (1.0, 1.5))
+    too_few = _with_calibration(fake_table, [1.5] * 2 + [np.nan] * 10)
+    one, two, three = (fit(table, kind="endtoend:model=ridge") for table in (as_it_is, slower, too_few))
     genomes = as_it_is.networks("calibration").genomes
-    assert len(genomes) == 12
     assert np.array_equal(one.predict(genomes).latency_ms, two.predict(genomes).latency_ms)
     residuals = slower.networks("calibration").latency_ms / two.predict(genomes).latency_ms - 1
     assert two.card.interval_half_width == pytest.approx(float(np.sort(np.abs(residuals))[-1]), rel=1e-4)
     assert one.card.interval_half_width < 0.5 * two.card.interval_half_width
     assert three.card.interval_half_width < 0.5 * two.card.interval_half_width, "two say nothing: the profiled ones' residuals stand in"
+
+
+def test_networks_for_calibration_take_part_in_a_layerwise_fit_and_are_left_out_one_by_one(fake_table: LatencyTable) -> None:
+    factors = 1 + 0.1 * np.sin(np.arange(12))
+    fitted = fit(_with_calibration(fake_table, factors))
+    left_out = []
+    for number in range(12):
+        without = _with_calibration(fake_table, np.where(np.arange(12) == number, np.nan, factors))
+        one = without.networks("holdout")
+        left_out.append(float(one.latency_ms[0] * factors[number] / fit(without).predict(one.genomes).latency_ms[0] - 1))
+    assert fitted.card.interval_half_width == pytest.approx(np.abs(left_out).max(), rel=1e-3)
+    alone = fit(_with_calibration(fake_table, [np.nan] * 12))
+    assert fitted.card.parameters["scale"] != pytest.approx(alone.card.parameters["scale"], rel=1e-3)
 
 
 def test_held_out_networks_are_never_looked_at(predictor: OnnxPredictor, fake_table: LatencyTable) -> None:
