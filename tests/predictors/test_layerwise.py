@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -94,7 +95,7 @@ def test_the_interval_is_calibrated_on_the_networks_of_the_fit(predictor: OnnxPr
     assert predictor.card.interval_half_width < 0.01
 
 
-def _with_calibration(table: LatencyTable, factors: Sequence[float]) -> LatencyTable:
+def _with_calibration(table: LatencyTable, factors: Sequence[float] | npt.NDArray[np.float64]) -> LatencyTable:
     """All but the first ten networks for calibration, or held out where the factor of their times is NaN."""
     rows = table.rows.to_pylist()
     networks = [row for row in rows if row["level"] == "network"]
