@@ -23,7 +23,7 @@ _SHAPES = pa.list_(pa.list_(pa.int64()))
 COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("schema_version", pa.int16(), "version of these columns"),
     ("level", pa.string(), "layer, kernel or network"),
-    ("role", pa.string(), "profiled; calibration: timed end to end only, for intervals; holdout: the same, and never used to fit"),
+    ("role", pa.string(), "profiled; calibration: timed end to end, for intervals and overheads; holdout: the same, and never used to fit"),
     ("key", pa.string(), "identity of the thing measured, the same on every machine"),
     ("op", pa.string(), "kind of layer, or the runtime's kind of kernel"),
     ("fused_ops", pa.list_(pa.string()), "operators of the model that the kernel computes, in order"),
