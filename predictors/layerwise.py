@@ -82,7 +82,7 @@ def fit_layerwise(table: LatencyTable, space: SearchSpace) -> OnnxPredictor:
     parameters = {"overhead_ms": overhead_ms, "scale": scale}
     if not measured.all():
         parameters |= {"missing_layers": float((~measured).sum()), "missing_error": missing_error}
-    card = make_card("layerwise", table, index, networks, half_width, parameters)
+    card = replace(make_card("layerwise", table, index, networks, half_width, parameters), fitted_on_networks=len(latency_ms))
     return _build(index, row_ms * scale, measured, overhead_ms, card)
 
 

@@ -126,6 +126,7 @@ def test_networks_for_calibration_take_part_in_a_layerwise_fit_and_are_left_out_
         one = without.networks("holdout")
         left_out.append(float(one.latency_ms[0] * factors[number] / fit(without).predict(one.genomes).latency_ms[0] - 1))
     assert fitted.card.interval_half_width == pytest.approx(np.abs(left_out).max(), rel=1e-3)
+    assert fitted.card.fitted_on_networks == 22
     alone = fit(_with_calibration(fake_table, [np.nan] * 12))
     assert fitted.card.parameters["scale"] != pytest.approx(alone.card.parameters["scale"], rel=1e-3)
 
