@@ -36,6 +36,8 @@ _MOST_REPEATS = 2
 # Worker processes at once; a longer plan is measured in waves. They may take this share of the memory at hand, and need
 # about this many times what they hold right after loading: profiling loads a network once more.
 _LOADED_AT_ONCE = 400
+# The last wave has at least so many networks, or half of what is left: a network's times are corrected by its neighbours'.
+_FEWEST_IN_LAST_WAVE = 30
 _MEMORY_SHARE, _PROFILED_GROWTH, _TIMED_GROWTH = 0.7, 2.0, 1.2
 # A network whose worker was killed is tried this often: it may have been another one that ate the memory.
 _TRIES = 3
@@ -148,6 +150,12 @@ class Sitting:
                 self._settle(*pending.popleft(), workers)
         while pending:
             self._settle(*pending.popleft(), workers)
+        if left:
+            kept = max(len(queue) - _FEWEST_IN_LAST_WAVE, ceil(len(queue) / 2))
+            left = list(queue[min(kept, len(queue) - len(left)) :])
+            for number in left:
+                if number in workers:
+                    workers.pop(number).close()
         return workers, left
 
     def _give_up_if_hopeless(self, workers: dict[int, NetworkWorker]) -> None:

@@ -230,7 +230,29 @@ def test_a_long_plan_is_measured_in_waves_that_fit_into_memory(
     table = profile_tiny(open_device("fake:cpu"), folder=tmp_path, progress=told.append)
     assert _keys(table) == _keys(fake_table)
     # How many are left to load, each time that a wave begins: every wave comes once for each half of the rounds.
-    assert [progress.total for progress in told if progress.stage == "export and load" and progress.done == 0] == [22, 13, 4] * 2
+    assert [progress.total for progress in told if progress.stage == "export and load" and progress.done == 0] == [22, 13, 6] * 2
+
+
+def test_the_last_wave_is_no_handful_of_networks(
+    monkeypatch: pytest.MonkeyPatch, fake_table: LatencyTable, profile_tiny: ProfileTiny, tmp_path: Path
+) -> None:
+    told: list[Progress] = []
+
+    def waves() -> list[int]:
+        return [progress.total for progress in told if progress.stage == "export and load" and progress.done == 0]
+
+    # 21 of the 22 fit: without a least number, one would stay behind.
+    monkeypatch.setattr("layerclock.profiler.sitting._LOADED_AT_ONCE", 21)
+    monkeypatch.setattr("layerclock.profiler.sitting._FEWEST_IN_LAST_WAVE", 5)
+    table = profile_tiny(open_device("fake:cpu"), folder=tmp_path / "few", progress=told.append)
+    assert _keys(table) == _keys(fake_table)
+    assert waves() == [22, 5] * 2
+    # A least number that is more than half of the plan parts it in two.
+    told.clear()
+    monkeypatch.setattr("layerclock.profiler.sitting._FEWEST_IN_LAST_WAVE", 30)
+    table = profile_tiny(open_device("fake:cpu"), folder=tmp_path / "many", progress=told.append)
+    assert _keys(table) == _keys(fake_table)
+    assert waves() == [22, 11] * 2
 
 
 @pytest.mark.parametrize("wrong", [{"networks": 0}, {"holdout": -1}, {"rounds": 1}, {"runs": 0}, {"limit_s": 0}, {"budget_s": 0}])
