@@ -1,12 +1,13 @@
 """How good is a layer-wise predictor after so many minutes of campaign? OFA-MobileNetV3 at 224 px, one thread.
 
 One campaign holds everything, so that all is judged by the same minutes of the machine: 40 networks of a covering plan, 40
-uniformly random ones, and 60 unseen ones, in rounds. Afterwards the tables that a user would have had after each round
-are made from the parts of one kind, and held against the unseen networks. What such a campaign would have cost is the time
-that its own exports (into an empty cache), loads and measurements took. Beside them: every layer exported, loaded and
-timed alone, as older tools do.
+uniformly random ones, 20 for calibration, as ``layerclock profile`` adds them, and 60 unseen ones, in rounds. Afterwards the
+tables that a user would have had after each round are made from the parts of one kind, with the networks for calibration, and
+held against the unseen networks. What such a campaign would have cost is the time that its own exports (into an empty cache),
+loads and measurements took. Beside them, as ``without_calibration``, the same without these networks, and every layer exported,
+loaded and timed alone, as older tools do.
 
-``python benchmarks/campaign_cost.py [--quick]``, about 15 minutes.
+``python benchmarks/campaign_cost.py [--quick]``, about 20 minutes.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from layerclock.profiler.worker import WorkerPool
 from layerclock.space import sample
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from layerclock.interfaces import Device, SearchSpace
     from layerclock.profiler.sitting import Progress
 
@@ -51,14 +54,21 @@ def main() -> int:
     parser.add_argument("--device", choices=DEVICES, action="append", help="this runtime only")
     parser.add_argument("--rounds", type=int, default=10)
     arguments = parser.parse_args()
-    each, holdout, rounds = (20, 20, 4) if arguments.quick else (40, 60, arguments.rounds)
+    each, holdout, more, rounds = (20, 20, 10, 4) if arguments.quick else (40, 60, 20, arguments.rounds)
     space = lc.load_space("ofa-mobilenetv3")
     index = lc.SiteIndex.of(space)
     covering = make_plan(index, each)
     generator = np.random.default_rng(1)
     at_random = sample(index, each, generator, exclude=covering.profiled)
     profiled = np.concatenate([covering.profiled, at_random])
-    plan = Plan(profiled, sample(index, holdout, generator, exclude=profiled))
+    beside = sample(index, holdout + more, generator, exclude=profiled)
+    plan = Plan(profiled, beside[:holdout], beside[holdout:])
+    calibration = [*range(len(profiled) + holdout, len(profiled) + holdout + more)]
+    kinds = {
+        "covering": [*range(each), *calibration],
+        "random": [*range(each, 2 * each), *calibration],
+        "without_calibration": [*range(each)],
+    }
     figures: dict[str, float] = {}
     targets: dict[str, tuple[str, float]] = {}
     for name in arguments.device or DEVICES:
@@ -71,17 +81,17 @@ def main() -> int:
             alone_us, alone_s = _isolated(device, space, index, plan, Path(folder))
             everything = _Everything(store, index, plan)
             print(f"\n{name}: mean and largest error, within 5 %, after minutes of campaign, export included")
-            for kind, numbers in (("covering", range(each)), ("random", range(each, 2 * each))):
+            for kind, numbers in kinds.items():
                 for done in range(1, rounds + 1):
                     rows_us, own_us, measured_s = everything.campaign(numbers, done)
-                    minutes = (load_s * each + measured_s) / 60
+                    minutes = (load_s * len(numbers) + measured_s) / 60
                     errors = everything.errors(rows_us, numbers, own_us)
                     _show(figures, f"{short}_{kind}_{done}_rounds", minutes, errors)
                     if kind == "covering" and minutes <= 5:
                         _show(figures, f"{short}_in_5_minutes", minutes, errors)
             # To the isolated layers, too, an overhead and a scale are fitted, with all the end-to-end times that there are.
-            own_us = everything.latency_us(range(each))
-            _show(figures, f"{short}_isolated", alone_s / 60, everything.errors(alone_us, range(each), own_us))
+            own_us = everything.latency_us(kinds["covering"])
+            _show(figures, f"{short}_isolated", alone_s / 60, everything.errors(alone_us, kinds["covering"], own_us))
             raw = everything.sums(alone_us, everything.unseen) / everything.latency_us(everything.unseen)
             figures[f"{short}_isolated_sum_over_end_to_end"] = float(np.median(raw))
             figures[f"{short}_noise_floor_percent"] = everything.noise_percent
@@ -121,7 +131,7 @@ def _profile(device: Device, space: SearchSpace, plan: Plan, folder: Path, round
 
     loading = [True]
     lc.profile(device, space, folder, plan=plan, rounds=rounds, progress=watch)
-    return seconds / (len(plan.profiled) + len(plan.holdout))
+    return seconds / (len(plan.profiled) + len(plan.holdout) + len(plan.calibration))
 
 
 class _Everything:
@@ -130,21 +140,21 @@ class _Everything:
     def __init__(self, store: CampaignFolder, index: lc.SiteIndex, plan: Plan) -> None:
         self._index, self._record = index, store.record()
         self._measurements = list(store.measurements())
-        self._genomes = np.concatenate([plan.profiled, plan.holdout])
+        self._genomes = np.concatenate([plan.profiled, plan.holdout, plan.calibration])
         self._seen = self._observe(range(len(self._genomes)), 1000)
-        self.unseen = np.arange(len(plan.profiled), len(self._genomes))
+        self.unseen = np.arange(len(plan.profiled), len(plan.profiled) + len(plan.holdout))
         self._timings = self._seen.end_to_end()
         self.noise_percent = 100 * float(np.nanmean([self._timings[number].noise_floor for number in self.unseen.tolist()]))
         self.undisturbed_percent = 100 * self._seen.interference()["undisturbed_share"]
 
-    def _observe(self, numbers: range, rounds: int) -> Observed:
+    def _observe(self, numbers: Collection[int], rounds: int) -> Observed:
         seen = Observed(self._record, self._index)
         for measurement in self._measurements:
             if measurement.network in numbers and measurement.round < rounds:
                 seen.add(measurement)
         return seen
 
-    def campaign(self, numbers: range, rounds: int) -> tuple[FloatArray, FloatArray, float]:
+    def campaign(self, numbers: Collection[int], rounds: int) -> tuple[FloatArray, FloatArray, float]:
         """What a campaign of these networks gives: layer rows in us, float64[V] (NaN: not measured), their end-to-end times in
         us, and the seconds of measuring.
         """
@@ -171,7 +181,7 @@ class _Everything:
         sums: FloatArray = self._index.counts(self._genomes[np.asarray(numbers)]) @ filled
         return sums
 
-    def errors(self, rows_us: FloatArray, numbers: range, own_us: FloatArray) -> FloatArray:
+    def errors(self, rows_us: FloatArray, numbers: Sequence[int], own_us: FloatArray) -> FloatArray:
         """Relative errors on the unseen networks, with overhead and scale fitted to the campaign's own, as ``fit`` does."""
         design = np.column_stack([np.ones(len(numbers)), self.sums(rows_us, np.array(numbers))])
         coefficients = np.linalg.lstsq(design / own_us[:, None], np.ones(len(numbers)), rcond=None)[0]

@@ -156,8 +156,9 @@ class LatencyDataset:
     def compact(self, most_bytes: int = 64 * 2**20) -> Compacted:
         """Merge the small parts of every partition into parts of about ``most_bytes``, sorted by operator.
 
-        A crash at any moment leaves every row there once; of two compactions at once, one takes effect. Raises
-        :class:`~layerclock.errors.OutputError` if the place cannot be written.
+        A crash at any moment leaves every row there once for :meth:`query`; what it leaves behind, and other readers would count, the
+        next compaction deletes. Of two compactions at once, one takes effect. Raises :class:`~layerclock.errors.OutputError` if the
+        place cannot be written.
         """
         before = after = written = 0
         for folder in self._partitions(Selection()):
@@ -169,7 +170,7 @@ class LatencyDataset:
                 self.storage.write(f"{folder}/{name}", content)
                 merged[name] = len(content)
                 replaced |= set(batch)
-            took = bool(merged) and commit(self.storage, folder, state, merged, replaced)
+            took = bool(merged or state.left_over) and commit(self.storage, folder, state, merged, replaced)
             before += len(state.parts)
             after += len(state.parts) - (len(replaced) - len(merged) if took else 0)
             written += sum(merged.values())

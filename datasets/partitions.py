@@ -3,8 +3,8 @@
 A part is called by the content hash of its table: written twice, it is the same file. A compaction writes a merged part, then the next
 number of the log, which names the merged parts and what is *contained* in them, and only then deletes. Of several compactions at once one
 gets the number, and the others drop what they did. A reader takes the highest number of the log, its merged parts, and every part that is
-not contained. So a crash leaves the state before or after, with files that nobody counts. (The idea of an ordered log of whole files whose
-next entry is created exclusively is Delta Lake's: Armbrust et al., VLDB 2020, section 3.)
+not contained. So a crash leaves the state before or after, with files that nobody counts; the next compaction deletes them. (The idea of
+an ordered log of whole files whose next entry is created exclusively is Delta Lake's: Armbrust et al., VLDB 2020, section 3.)
 """
 
 from __future__ import annotations
@@ -25,11 +25,15 @@ _LOG, _MERGED, _PART = "log-", "merged-", ".parquet"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a partition holds: live parts with their sizes in bytes, the parts contained in merged ones, and the log's number."""
+    """What a partition holds: live parts with their sizes in bytes, the parts contained in merged ones, and the log's number.
+
+    ``left_over`` are files that do not count: what a crashed compaction did not come to delete, or one that is still at work has written.
+    """
 
     parts: dict[str, int]
     contained: frozenset[str] = field(default_factory=frozenset)
     number: int = 0
+    left_over: frozenset[str] = field(default_factory=frozenset)
 
     def holds(self, part: str) -> bool:
         """Whether a part's rows are there, on their own or merged."""
@@ -50,20 +54,23 @@ def state_of(storage: Storage, folder: str) -> State:
             return state_of(storage, folder)
         except (ValueError, KeyError, TypeError) as error:
             raise TableError(f"{storage.url}/{folder}/{logs[-1]} is damaged: {error}", "restore it from a copy of the dataset") from error
-    plain = [name for name in names if name.endswith(_PART) and not name.startswith((_MERGED, ".")) and name not in contained]
-    return State({name: names.get(name, 0) for name in (*merged, *plain)}, contained, number)
+    parts = [name for name in names if name.endswith(_PART) and not name.startswith(".")]
+    plain = [name for name in parts if not name.startswith(_MERGED) and name not in contained]
+    left_over = frozenset(parts) - {*merged, *plain} | frozenset(logs[:-2])
+    return State({name: names.get(name, 0) for name in (*merged, *plain)}, contained, number, left_over)
 
 
 def commit(storage: Storage, folder: str, before: State, merged: dict[str, int], replaced: set[str]) -> bool:
     """Let ``merged`` stand for the parts ``replaced``: whether it took effect; not, if another compaction came first.
 
-    What is no longer counted is deleted, this commit's own merged parts if it did not take effect.
+    What is no longer counted is deleted, this commit's own merged parts if it did not take effect. What was left over ``before`` may go
+    with it: another compaction that wrote some of that began before this one took effect, and so will not.
     """
     contained = before.contained | {name for name in replaced if not name.startswith(_MERGED)}
     kept = [name for name in before.parts if name.startswith(_MERGED) and name not in replaced]
     entry = json.dumps({"merged": [*kept, *merged], "contains": sorted(contained)}).encode()
     took = storage.create(f"{folder}/{_LOG}{before.number + 1:08d}.json", entry)
-    for name in sorted(replaced if took else merged):
+    for name in sorted(replaced | before.left_over if took else merged):
         storage.remove(f"{folder}/{name}")
     if took and before.number > 1:  # the last one before stays, for readers that have just listed it
         storage.remove(f"{folder}/{_LOG}{before.number - 1:08d}.json")

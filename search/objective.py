@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from layerclock.interfaces import AccuracyEvaluator, Predictor
     from layerclock.space import GenomeArray, SiteIndex
+    from layerclock.target import Target
 
 __all__ = [
     "Constraint",
@@ -48,7 +49,7 @@ class Objective:
     ``space_digest``, where given, is the :attr:`SiteIndex.digest` of the only space whose genomes it understands.
     ``interval``, where given, returns the lower and upper ends float64[N] between which the number is expected: a hard
     constraint then holds where the unfavourable end satisfies it. ``source`` says where the numbers come from, such as the name of
-    an evaluator: a search is only continued with the same ones.
+    an evaluator: a search is only continued with the same ones. ``target``, where known, is what predicted latencies are valid for.
     Raises :class:`ArgumentError` for a name that could not stand in a constraint.
     """
 
@@ -60,6 +61,7 @@ class Objective:
     space_digest: str = ""
     interval: Callable[[GenomeArray], tuple[FloatArray, FloatArray]] | None = None
     source: str = ""
+    target: Target | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(_NAME, self.name):
@@ -83,7 +85,10 @@ def latency_objective(predictor: Predictor, name: str = "latency_ms") -> Objecti
         return predictions.lower_ms, predictions.upper_ms
 
     card = getattr(predictor, "card", None)  # predictors of third parties need none
-    return Objective(name, evaluate, unit="ms", cheap=True, space_digest=getattr(card, "space_digest", ""), interval=interval)
+    return Objective(
+        name, evaluate, unit="ms", cheap=True, space_digest=getattr(card, "space_digest", ""), interval=interval,
+        target=getattr(card, "target", None),
+    )  # fmt: skip
 
 
 def accuracy_objective(evaluator: AccuracyEvaluator, cheap: bool = False) -> Objective:

@@ -7,6 +7,7 @@ carry parameters: ``ofa-mobilenetv3:resolution=128,width=1.2`` calls the factory
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +17,8 @@ from layerclock.interfaces import AccuracyEvaluator, Device, DeviceAdapter, Devi
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from layerclock.target import Target
+
 __all__ = [
     "find_devices",
     "load_evaluator",
@@ -23,6 +26,7 @@ __all__ = [
     "load_space",
     "missing_package",
     "open_device",
+    "options_of",
     "parse_parameters",
     "plugin_names",
 ]
@@ -160,3 +164,13 @@ def open_device(name: str, options: DeviceOptions | None = None) -> Device:
     if name not in known and not (file and any(listed.startswith(kind + at) for listed in known)):
         raise UnknownNameError("device", name, [entry.name for entry in find_devices()])
     return adapter.open(name, options or DeviceOptions())
+
+
+def options_of(target: Target) -> DeviceOptions:
+    """The settings with which :func:`open_device` opens a target's device as it was when it measured.
+
+    Raises what opening that device raises.
+    """
+    options = DeviceOptions(target.threads or 1, target.batch or 1, target.precision)
+    usual = dict(open_device(target.device, options).target.options)
+    return replace(options, extra={name: value for name, value in target.options if usual.get(name) != value})

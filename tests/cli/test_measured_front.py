@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import layerclock as lc
+from layerclock.interfaces import DeviceOptions
+from layerclock.plugins import open_device
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from layerclock.datasets.table import LatencyTable
     from layerclock.interfaces import SearchSpace
 
 
@@ -26,3 +35,32 @@ def test_a_search_that_has_grown_measures_its_front_again(tiny_space: SearchSpac
         with (tmp_path / "s/pareto.csv").open() as file:
             assert len(measured) == len(list(csv.DictReader(file)))
         assert all(float(row["measured_latency_ms"]) > 0 for row in measured)
+
+
+@pytest.fixture(scope="module")
+def predictor_of_two_threads(
+    profile_tiny: Callable[..., LatencyTable], tiny_space: SearchSpace, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    table = profile_tiny(open_device("fake:cpu", DeviceOptions(threads=2)), folder=folder / "campaign")
+    lc.fit(table, tiny_space).save(folder / "two.onnx")
+    return folder / "two.onnx"
+
+
+@pytest.mark.parametrize(("given", "threads"), [((), 2), (("--threads", "1"), 1)])
+def test_a_front_is_measured_as_its_predictor_was_or_one_is_told(
+    predictor_of_two_threads: Path, tiny_space: SearchSpace, tmp_path: Path, given: tuple[str, ...], threads: int
+) -> None:
+    command = [
+        sys.executable, "-m", "layerclock", "search", "--space", tiny_space.name, "--objective", "params", "--objective",
+        f"latency:{predictor_of_two_threads}", "--evaluations", "12", "--population", "6", "--measure", "fake:cpu", *given, "-o", "s", "-q",
+    ]  # fmt: skip
+    said: dict[str, Any] = {}
+    for form in ((), ("--json",)):
+        done = subprocess.run([*command, *form], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        said["json" if form else "text"] = done.stdout
+    assert json.loads((tmp_path / "s/front/campaign.json").read_text())["target"]["threads"] == threads
+    differing = {} if threads == 2 else {"latency_ms": {"threads": [2, 1]}}
+    assert json.loads(said["json"]).get("other_targets", {}) == differing
+    assert ("latency_ms is for another target than was measured: threads 2 there, 1 here" in said["text"]) == bool(differing)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from layerclock.datasets import partitions
@@ -185,6 +186,19 @@ def test_a_crash_at_any_moment_of_a_compaction_loses_and_doubles_nothing(
     assert [dataset.append(table) for table in tables] == [0, 0, 0]
     dataset.compact()
     assert _same(dataset.query(Selection()), expected)
+    # Others, who read every file, find each row once, too.
+    assert sum(pq.read_metadata(part).num_rows for part in tmp_path.rglob("*.parquet")) == len(expected)
+
+
+def test_what_a_crash_left_goes_even_where_nothing_is_to_merge(fake_table: LatencyTable, url: str) -> None:
+    dataset = LatencyDataset(url)
+    dataset.append(_on(fake_table, "board:a", 1))
+    (folder,) = (folder for folder in dataset._partitions(Selection()) if folder.endswith("level=layer"))
+    (part,) = _live(dataset, folder)
+    dataset.storage.write(f"{folder}/merged-crashed.parquet", dataset.storage.read(f"{folder}/{part}"))
+    dataset.compact()
+    assert {name for name in dataset.storage.names(folder) if name.endswith(".parquet")} == {part}
+    assert _same(dataset.query(Selection()), _on(fake_table, "board:a", 1).rows)
 
 
 def test_of_two_compactions_at_once_one_takes_effect(fake_table: LatencyTable, url: str) -> None:

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layerclock.cli.measured import MeasuredLatency
+from layerclock.cli.measured import MeasuredLatency, Wishes
 from layerclock.errors import ArgumentError, PredictorError
-from layerclock.plugins import find_devices, load_evaluator
+from layerclock.interfaces import DeviceOptions
+from layerclock.plugins import find_devices, load_evaluator, open_device
 from layerclock.search.objective import Objective, accuracy_objective, latency_objective, macs_objective, params_objective
 from layerclock.space import SiteIndex
 
@@ -34,10 +35,11 @@ def parse_objectives(
     index: SiteIndex,
     folder: Path,
     evaluator: Callable[[str], AccuracyEvaluator] = load_evaluator,
+    wishes: Wishes = Wishes(),  # noqa: B008 - frozen
 ) -> list[Objective]:
     """The objectives that the user wrote; several latencies are told apart by the names of their files or devices.
 
-    ``evaluator`` makes accuracy evaluators of their names.
+    ``evaluator`` makes accuracy evaluators of their names, ``wishes`` are for devices that measure.
 
     Raises :class:`ArgumentError` for a text that is none, and what loading evaluators, predictors, tables and devices raises.
     """
@@ -47,7 +49,7 @@ def parse_objectives(
         kind, _, what = text.partition(":")
         if kind not in ("accuracy", *_KINDS) or bool(what) != (kind in ("accuracy", "latency")):
             raise ArgumentError(f"--objective {text!r} is none", HELP)
-        known = _accuracy(evaluator(what), what, space, index) if kind == "accuracy" else _KINDS[kind](what, space, index, folder)
+        known = _accuracy(evaluator(what), what, space, index) if kind == "accuracy" else _KINDS[kind](what, space, index, folder, wishes)
         made = replace(known, source=text)
         if several and kind == "latency":
             made = replace(made, name=f"latency_{_word(Path(what).stem)}_ms")
@@ -59,7 +61,7 @@ def _word(text: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in text)
 
 
-def _latency(what: str, space: SearchSpace, index: SiteIndex, folder: Path) -> Objective:
+def _latency(what: str, space: SearchSpace, index: SiteIndex, folder: Path, wishes: Wishes) -> Objective:
     if found := _GENERATION.fullmatch(what):
         from layerclock.predictors.portable import load
         from layerclock.search.generation import generation_latency
@@ -68,7 +70,8 @@ def _latency(what: str, space: SearchSpace, index: SiteIndex, folder: Path) -> O
     if what.endswith((".onnx", ".parquet")):
         return latency_objective(_predictor(what, space, index))
     if what in [entry.name for entry in find_devices()]:
-        return Objective("latency_ms", MeasuredLatency(what, space, folder / f"measured-{_word(what)}"), unit="ms")
+        device = open_device(what, wishes.over(DeviceOptions()))
+        return Objective("latency_ms", MeasuredLatency(device, space, folder / f"measured-{_word(what)}"), unit="ms", target=device.target)
     raise ArgumentError(
         f"--objective 'latency:{what}' is neither a file nor a device", "PREDICTOR.onnx, TABLE.parquet, or a name of `layerclock devices`"
     )
@@ -97,8 +100,8 @@ def _accuracy(evaluator: AccuracyEvaluator, what: str, space: SearchSpace, index
     return accuracy_objective(evaluator, cheap=bool(getattr(evaluator, "cheap", False)))
 
 
-_KINDS: dict[str, Callable[[str, SearchSpace, SiteIndex, Path], Objective]] = {
+_KINDS: dict[str, Callable[[str, SearchSpace, SiteIndex, Path, Wishes], Objective]] = {
     "latency": _latency,
-    "macs": lambda _what, _space, index, _folder: macs_objective(index),
-    "params": lambda _what, _space, index, _folder: params_objective(index),
+    "macs": lambda _what, _space, index, _folder, _wishes: macs_objective(index),
+    "params": lambda _what, _space, index, _folder, _wishes: params_objective(index),
 }

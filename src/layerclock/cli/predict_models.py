@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from layerclock.cli.output import print_json, print_table
 from layerclock.errors import DeviceUnavailableError, MissingExtraError, UnknownNameError
-from layerclock.interfaces import DeviceOptions
-from layerclock.plugins import open_device
+from layerclock.plugins import open_device, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,11 +53,8 @@ def predict_models(models: Sequence[Path], predictor_path: Path, shapes: Mapping
 
 def _runtime_of(target: Target) -> tuple[Device | None, str]:
     """The device that the predictor is for, to compile with; or None and why not."""
-    options = DeviceOptions(target.threads or 1, target.batch or 1, target.precision)
     try:
-        usual = dict(open_device(target.device, options).target.options)
-        extra = {name: value for name, value in target.options if usual.get(name) != value}
-        device = open_device(target.device, replace(options, extra=extra))
+        device = open_device(target.device, options_of(target))
     except (UnknownNameError, DeviceUnavailableError, MissingExtraError) as error:
         return None, f"{target.device} is not here ({error.message})"
     differing = target.differences(device.target)

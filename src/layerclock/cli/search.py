@@ -12,7 +12,7 @@ import click
 
 from layerclock.atomic import write_atomically
 from layerclock.cli.fleet_options import fleet_choice, fleet_options
-from layerclock.cli.measured import measure_networks
+from layerclock.cli.measured import Wishes, measure_networks, open_for_front
 from layerclock.cli.objectives import HELP, parse_objectives
 from layerclock.cli.output import Report, json_option, print_json, print_table, progress_bar, quiet_option
 from layerclock.errors import ArgumentError
@@ -20,9 +20,9 @@ from layerclock.plugins import load_space, plugin_names
 from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from layerclock.interfaces import SearchSpace
+    from layerclock.interfaces import Device, SearchSpace
     from layerclock.search.objective import FloatArray, Objective
     from layerclock.search.result import SearchResult
     from layerclock.space import GenomeArray
@@ -44,6 +44,10 @@ __all__ = ["progress_teller", "result_rows"]
 @click.option("--workers", type=click.IntRange(min=1),
               help="Networks to evaluate at the same time, in threads.  [default: 1; on a fleet as many as it takes]")  # fmt: skip
 @click.option("--measure", "device", help="Measure the front on this device at the end, and hold it against the constraints.")
+@click.option("--threads", type=click.IntRange(min=1),
+              help="Of devices that measure.  [default: with --measure as the predictor of that device has them, else 1]")  # fmt: skip
+@click.option("--batch", type=click.IntRange(min=1), help="Likewise.")
+@click.option("--precision", help="Likewise: fp32, bf16, fp16 or int8.")
 @click.option("--seed", default=0, show_default=True, help="Seed: one seed gives one result.")
 @click.option("-o", "--output", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the result.")
 @fleet_options
@@ -51,7 +55,8 @@ __all__ = ["progress_teller", "result_rows"]
 @quiet_option
 def command(
     space_name: str, objectives: tuple[str, ...], constraints: tuple[str, ...], algorithm: str, evaluations: int, population: int | None,
-    earlier: tuple[Path, ...], reduce: bool, workers: int | None, device: str | None, seed: int, folder: Path, as_json: bool, quiet: bool,
+    earlier: tuple[Path, ...], reduce: bool, workers: int | None, device: str | None, threads: int | None, batch: int | None,
+    precision: str | None, seed: int, folder: Path, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Search a space for the networks that no other beats in all objectives.
 
@@ -66,16 +71,20 @@ def command(
     space = load_space(space_name)
     index = SiteIndex.of(space)
     start, allowed = _earlier(earlier, reduce, index)
+    wishes = Wishes(threads, batch, precision)
     with ExitStack() as stack:
-        chosen, slots = _objectives(objectives, space, index, folder, stack)
+        chosen, slots = _objectives(objectives, space, index, folder, wishes, stack)
+        # Opened before the search, so that what is missing shows at once.
+        front_device = open_for_front(device, wishes, [goal.target for goal in chosen if goal.target]) if device else None
         report = stack.enter_context(progress_bar(quiet))
         result = pareto_search(
             space, chosen, constraints, evaluations, population, seed, progress_teller(report, "search"), algorithm=algorithm,
             start=start, allowed=allowed, workers=workers or slots, folder=folder,
         )  # fmt: skip
-        measured = _measure(result, device, space, folder, report) if device else None
+        measured = _measure(result, front_device, space, folder, report) if front_device else None
+    strangers = _strangers(chosen, front_device) if front_device else {}
     if as_json:
-        _print_json(result, folder, measured)
+        _print_json(result, folder, measured, strangers)
         return
     columns, rows = result_rows(result)
     if measured is not None:
@@ -84,22 +93,25 @@ def command(
     if measured is not None:
         for text in _verdicts(result, measured):
             click.echo(text)
+    for name, differing in strangers.items():
+        told = ", ".join(f"{what} {there!r} there, {here!r} here" for what, (there, here) in differing.items())
+        click.echo(f"{name} is for another target than was measured: {told}")
     click.echo(f"{folder / 'pareto.csv'}, pareto.json, pareto.svg, evaluations.parquet")
 
 
 def _objectives(
-    texts: tuple[str, ...], space: SearchSpace, index: SiteIndex, folder: Path, stack: ExitStack
+    texts: tuple[str, ...], space: SearchSpace, index: SiteIndex, folder: Path, wishes: Wishes, stack: ExitStack
 ) -> tuple[list[Objective], int]:
     """The objectives, and how many networks may be evaluated at the same time; a fleet stays connected as long as ``stack``."""
     fleet = fleet_choice()
     if fleet is None:
-        return parse_objectives(texts, space, index, folder), 1
+        return parse_objectives(texts, space, index, folder, wishes=wishes), 1
     if not any(text.startswith("accuracy:") for text in texts):
         raise click.UsageError("--fleet evaluates accuracies, and no --objective is one")
     from layerclock.profiler.fleet.evaluating import FleetEvaluator, evaluation_slots
 
     cluster = stack.enter_context(fleet.connect())
-    chosen = parse_objectives(texts, space, index, folder, lambda name: FleetEvaluator(cluster, name, space))
+    chosen = parse_objectives(texts, space, index, folder, lambda name: FleetEvaluator(cluster, name, space), wishes)
     return chosen, evaluation_slots(cluster)
 
 
@@ -150,7 +162,17 @@ def _earlier(folders: tuple[Path, ...], reduce: bool, index: SiteIndex) -> tuple
     return genomes, common_choices(index, genomes) if reduce else None
 
 
-def _measure(result: SearchResult, device: str, space: SearchSpace, folder: Path, report: Report) -> FloatArray:
+def _strangers(objectives: Sequence[Objective], device: Device) -> dict[str, dict[str, tuple[object, object]]]:
+    """Latencies of this device, or, where there are none, of others, whose targets differ from its own, and in what: (theirs, its own)."""
+    targets = {goal.name: goal.target for goal in objectives if goal.target}
+    own = {name: target for name, target in targets.items() if target.device == device.target.device}
+    if not own:
+        return {name: {"device": (target.device, device.target.device)} for name, target in targets.items()}
+    differing = {name: target.differences(device.target) for name, target in own.items()}
+    return {name: fields for name, fields in differing.items() if fields}
+
+
+def _measure(result: SearchResult, device: Device, space: SearchSpace, folder: Path, report: Report) -> FloatArray:
     front = result.pareto()
     latency_ms = measure_networks(
         device, space, result.genomes[front], folder / "front", lambda p: report(f"front: {p.stage}", p.done, p.total, p.left_s)
@@ -160,7 +182,9 @@ def _measure(result: SearchResult, device: str, space: SearchSpace, folder: Path
         with path.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
             writer.writerow(["evaluation", "device", "measured_latency_ms"])
-            writer.writerows([number, device, value] for number, value in zip(front.tolist(), latency_ms.tolist(), strict=True))
+            writer.writerows(
+                [number, device.target.device, value] for number, value in zip(front.tolist(), latency_ms.tolist(), strict=True)
+            )
 
     write_atomically(folder / "front_measured.csv", write)
     return latency_ms
@@ -176,10 +200,13 @@ def _verdicts(result: SearchResult, measured: FloatArray) -> list[str]:
     ]
 
 
-def _print_json(result: SearchResult, folder: Path, measured: FloatArray | None) -> None:
+def _print_json(
+    result: SearchResult, folder: Path, measured: FloatArray | None, strangers: dict[str, dict[str, tuple[object, object]]]
+) -> None:
     networks = []
     for position, number in enumerate(result.pareto()):
         values = {goal.name: float(value) for goal, value in zip(result.objectives, result.values[number], strict=True)}
         taken = {} if measured is None else {"measured_latency_ms": float(measured[position])}
         networks.append({**values, **taken, "genome": result.genomes[number].tolist()})
-    print_json({"folder": str(folder), "evaluations": len(result), "stopped": result.stopped, "pareto": networks})
+    beside = {"other_targets": strangers} if strangers else {}
+    print_json({"folder": str(folder), "evaluations": len(result), "stopped": result.stopped, "pareto": networks, **beside})
