@@ -1,10 +1,10 @@
 """The same 20 networks profiled twice, alone and beside two busy processes: how far does each network's estimate move?
 
-The two campaigns take turns, two rounds each in the order ABBA, so that what they are told apart by is the busy processes and
-not the minutes: on a shared machine the level of all networks may wander by some percent within an hour. The estimate is the sum
+The two campaigns take turns, a round each in the order ABBA, so that what they are told apart by is the busy processes and
+not the minutes: on a shared machine the level of all networks may wander by some percent within minutes. The estimate is the sum
 of a network's layer rows. Beside it stands what most tools give, the plain median of end-to-end times.
 
-``python benchmarks/repeatability.py [--quick] [--device onnxruntime:cpu]``, about eight minutes a runtime.
+``python benchmarks/repeatability.py [--quick] [--device onnxruntime:cpu]``, about nine minutes a runtime.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def main() -> int:
     for name in arguments.device or DEVICES:
         tables = {}
         with tempfile.TemporaryDirectory() as folder:
-            for turn in range(1, 3 if quick else 6):
-                for busy in (0, 2) if turn % 2 else (2, 0):
+            for rounds in range(2, 5 if quick else 11):
+                for busy in (2, 0) if rounds % 2 else (0, 2):
                     with _busy(busy):
                         campaign = Path(folder) / str(busy)
-                        tables[busy] = lc.profile(lc.open_device(name), space, campaign, networks=20, rounds=2 * turn, progress=tell)
+                        tables[busy] = lc.profile(lc.open_device(name), space, campaign, networks=20, rounds=rounds, progress=tell)
         sums, medians, undisturbed = zip(*(_estimates(tables[busy], index) for busy in (0, 2)), strict=True)
         short = name.split(":")[0]
         for what, (calm, busy_ones) in (("layer_sum", sums), ("naive_median", medians)):
