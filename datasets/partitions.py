@@ -69,7 +69,12 @@ def commit(storage: Storage, folder: str, before: State, merged: dict[str, int],
     contained = before.contained | {name for name in replaced if not name.startswith(_MERGED)}
     kept = [name for name in before.parts if name.startswith(_MERGED) and name not in replaced]
     entry = json.dumps({"merged": [*kept, *merged], "contains": sorted(contained)}).encode()
-    took = storage.create(f"{folder}/{_LOG}{before.number + 1:08d}.json", entry)
+    own = f"{_LOG}{before.number + 1:08d}.json"
+    took = storage.create(f"{folder}/{own}", entry)
+    if took and max(name for name in (own, *storage.names(folder)) if name.startswith(_LOG)) > own:
+        # Others took this number and the next ones, and deleted it, while the parts were merged.
+        storage.remove(f"{folder}/{own}")
+        took = False
     for name in sorted(replaced | before.left_over if took else merged):
         storage.remove(f"{folder}/{name}")
     if took and before.number > 1:  # the last one before stays, for readers that have just listed it

@@ -215,6 +215,25 @@ def test_of_two_compactions_at_once_one_takes_effect(fake_table: LatencyTable, u
     assert _same(dataset.query(Selection()), pa.concat_tables([table.rows for table in tables]))
 
 
+def test_a_compaction_that_several_others_overtook_takes_no_effect(fake_table: LatencyTable, url: str) -> None:
+    dataset = LatencyDataset(url)
+    tables = [_on(fake_table, "board:a", 1 + number) for number in range(5)]
+    for table in tables[:2]:
+        dataset.append(table)
+    (folder,) = (folder for folder in dataset._partitions(Selection()) if folder.endswith("level=layer"))
+    before = partitions.state_of(dataset.storage, folder)
+    for table in tables[2:]:
+        dataset.append(table)
+        dataset.compact()
+    assert "log-00000001.json" not in dataset.storage.names(folder), "the number that the slow one wants is free again"
+    dataset.storage.write(f"{folder}/merged-late.parquet", dataset.storage.read(f"{folder}/{next(iter(_live(dataset, folder)))}"))
+    files = set(dataset.storage.names(folder)) - {"merged-late.parquet"}
+    slow = partitions.State(before.parts, before.contained, before.number, frozenset(_live(dataset, folder)))
+    assert not partitions.commit(dataset.storage, folder, slow, {"merged-late.parquet": 1}, set(before.parts))
+    assert set(dataset.storage.names(folder)) == files
+    assert _same(dataset.query(Selection()), pa.concat_tables([table.rows for table in tables]))
+
+
 def _live(dataset: LatencyDataset, folder: str) -> dict[str, int]:
     return partitions.state_of(dataset.storage, folder).parts
 
