@@ -30,6 +30,7 @@ import layerclock as lc
 from layerclock.devices.export import calibrate_normalisation, export_network
 from layerclock.errors import DeviceError
 from layerclock.interfaces import ModelFile
+from layerclock.predictors.layerwise import fit_terms
 from layerclock.profiler.measurement import Order
 from layerclock.profiler.observations import Observed
 from layerclock.profiler.plan import Plan, make_plan
@@ -181,12 +182,17 @@ class _Everything:
         sums: FloatArray = self._index.counts(self._genomes[np.asarray(numbers)]) @ filled
         return sums
 
+    def weights_mb(self, numbers: npt.ArrayLike) -> FloatArray:
+        """Megabytes of weights."""
+        weights: FloatArray = self._index.params(self._genomes[np.asarray(numbers)]) * 4 / 1e6
+        return weights
+
     def errors(self, rows_us: FloatArray, numbers: Sequence[int], own_us: FloatArray) -> FloatArray:
-        """Relative errors on the unseen networks, with overhead and scale fitted to the campaign's own, as ``fit`` does."""
-        design = np.column_stack([np.ones(len(numbers)), self.sums(rows_us, np.array(numbers))])
-        coefficients = np.linalg.lstsq(design / own_us[:, None], np.ones(len(numbers)), rcond=None)[0]
-        predicted = coefficients[0] + coefficients[1] * self.sums(rows_us, self.unseen)
-        errors: FloatArray = np.abs(predicted / self.latency_us(self.unseen) - 1)
+        """Relative errors on the unseen networks, with the terms fitted to the campaign's own, as ``fit`` does."""
+        terms = fit_terms(self.sums(rows_us, np.array(numbers)) / 1e3, self.weights_mb(numbers), own_us / 1e3)
+        predicted_ms = terms.overhead_ms + terms.scale * self.sums(rows_us, self.unseen) / 1e3
+        predicted_ms += terms.fetch_ms_a_mb * self.weights_mb(self.unseen)
+        errors: FloatArray = np.abs(1e3 * predicted_ms / self.latency_us(self.unseen) - 1)
         return errors
 
 

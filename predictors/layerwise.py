@@ -1,14 +1,14 @@
 """The layer-wise predictor: the sum of a network's rows in the latency table, plus a fitted overhead.
 
-``latency = overhead + scale * sum over sites of table[site][option]``. The overhead is what the runtime does beside its kernels,
-and also what a row, a median over the networks in which its layer ran, cannot tell: where networks are about as large as the
-last cache, each layer is faster in a small one, whose weights stay there, and slower in a large one. Then the scale is above
-one and the overhead below zero.
+``latency = overhead + sum over sites of (scale * table[site][option] + fetch * weights[site][option])``. The overhead is what the
+runtime does beside its kernels, and also what a row, a median over the networks in which its layer ran, cannot tell: where
+networks are about as large as the last cache, each layer is faster in a small one, whose weights stay there, and slower in a
+large one. Then the scale is above one and the overhead below zero, and weights take a time of their own to be fetched.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from layerclock.network import Layer
     from layerclock.predictors.portable import OnnxPredictor, PredictorCard
 
-__all__ = ["fit_layerwise"]
+__all__ = ["Terms", "fit_layerwise", "fit_terms"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -38,12 +38,15 @@ _PENALTY = 1e-3
 # A network whose prediction rests on its own samples by more than this says little about others'; so many must remain.
 _MOST_LEVERAGE = 0.9
 _FEWEST_TELLING = 8
+# The time to fetch weights is fitted to no fewer networks, and kept where it makes left-out ones better.
+_FEWEST_FOR_FETCHING = 30
+_BYTES_A_WEIGHT = 4
 # An overhead below zero may take no more than this share of the smallest network's sum: networks smaller yet have a time, too.
 _MOST_BELOW_ZERO = 0.5
 
 
 def fit_layerwise(table: LatencyTable, space: SearchSpace) -> OnnxPredictor:
-    """Fit overhead and scale to the profiled networks of ``table``, and those for calibration; held-out networks are never looked at.
+    """Fit the terms to the profiled networks of ``table``, and those for calibration; held-out networks are never looked at.
 
     A layer without a measured row is told by a regression on the sizes of those that have one. The card counts such layers
     (``missing_layers``) and says how far off the regression is (``missing_error``); a network's coverage is the share of its time that
@@ -63,11 +66,11 @@ def fit_layerwise(table: LatencyTable, space: SearchSpace) -> OnnxPredictor:
     if len(unseen):
         counts = np.concatenate([counts, index.counts(unseen.genomes)])
     latency_ms = np.concatenate([networks.latency_ms, unseen.latency_ms])
-    sums = counts @ row_ms
-    design = np.column_stack([np.ones_like(sums), sums])
-    coefficients, residuals, leverage = _fit_relative(design, latency_ms, np.concatenate([own_share, np.zeros(len(unseen))]))
-    telling = leverage < _MOST_LEVERAGE
-    profiled = np.arange(len(sums)) < len(networks)
+    weights_mb = np.array([layer.params for layer in index.vocabulary]) * _BYTES_A_WEIGHT / 1e6
+    own_share = np.concatenate([own_share, np.zeros(len(unseen))])
+    terms = fit_terms(counts @ row_ms, counts @ weights_mb, latency_ms, own_share)
+    telling = terms.leverage < _MOST_LEVERAGE
+    profiled = np.arange(len(counts)) < len(networks)
     untold = profiled & ~telling
     if (profiled & telling).sum() < min(_FEWEST_TELLING, len(networks)):
         raise CoverageError(
@@ -75,15 +78,16 @@ def fit_layerwise(table: LatencyTable, space: SearchSpace) -> OnnxPredictor:
             "prediction would be",
             "profile more networks: each layer should be in several of them",
         )
-    left_out = residuals[telling] / (1 - leverage[telling])
+    left_out = terms.left_out[telling]
     left_out = left_out / (1 - left_out)  # relative to the prediction, as the interval is
     half_width = calibrated_half_width(left_out[~profiled[telling]], left_out[profiled[telling]], networks.mean_noise)
-    overhead_ms, scale = map(float, coefficients)
-    parameters = {"overhead_ms": overhead_ms, "scale": scale}
+    parameters = {"overhead_ms": terms.overhead_ms, "scale": terms.scale}
+    if terms.fetch_ms_a_mb:
+        parameters["fetch_us_a_mb"] = 1e3 * terms.fetch_ms_a_mb
     if not measured.all():
         parameters |= {"missing_layers": float((~measured).sum()), "missing_error": missing_error}
     card = replace(make_card("layerwise", table, index, networks, half_width, parameters), fitted_on_networks=len(latency_ms))
-    return _build(index, row_ms * scale, measured, overhead_ms, card)
+    return _build(index, row_ms * terms.scale + weights_mb * terms.fetch_ms_a_mb, measured, terms.overhead_ms, card)
 
 
 def _rows(index: SiteIndex, rows_us: Mapping[str, float], space: str) -> tuple[FloatArray, npt.NDArray[np.bool_], float]:
@@ -119,10 +123,47 @@ def _sizes(layer: Layer) -> list[float]:
     ]
 
 
-def _fit_relative(design: FloatArray, latency_ms: FloatArray, own_share: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Least squares of the relative error; returns overhead and scale, and each network's relative residual and leverage.
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is fitted beside the rows, and each network's residual (relative to its time) and leverage, float64[N].
 
-    The overhead is held at ``-_MOST_BELOW_ZERO`` of the smallest sum where it would be lower, and the scale fitted alone.
+    ``fetch_ms_a_mb`` is the time in ms that a megabyte of weights takes beside the rows; 0 where that is not seen.
+    """
+
+    overhead_ms: float
+    scale: float
+    fetch_ms_a_mb: float
+    residuals: FloatArray
+    leverage: FloatArray
+
+    @property
+    def left_out(self) -> FloatArray:
+        """Residuals as they would be without the network in the fit, in closed form."""
+        left_out: FloatArray = self.residuals / (1 - self.leverage)
+        return left_out
+
+
+def fit_terms(sums_ms: FloatArray, weights_mb: FloatArray, latency_ms: FloatArray, own_share: FloatArray | None = None) -> Terms:
+    """Least squares of the relative error of ``latency_ms``, by each network's sum of rows and megabytes of weights, float64[N] each.
+
+    ``own_share`` adds to the leverage: the share of its own samples in the rows that predict a network. Fetching has a term where there
+    are 30 networks, it takes time, and left-out networks become better by it.
+    """
+    own_share = np.zeros(len(sums_ms)) if own_share is None else own_share
+    design = np.column_stack([np.ones_like(sums_ms), sums_ms, weights_mb])
+    plain = _fit_relative(design[:, :2], latency_ms, own_share)
+    if len(design) < _FEWEST_FOR_FETCHING:
+        return plain
+    fetching = _fit_relative(design, latency_ms, own_share)
+    telling = (plain.leverage < _MOST_LEVERAGE) & (fetching.leverage < _MOST_LEVERAGE)
+    errors = [float(np.abs(terms.left_out[telling]).sum()) for terms in (plain, fetching)]
+    return fetching if fetching.fetch_ms_a_mb > 0 and errors[1] < errors[0] else plain
+
+
+def _fit_relative(design: FloatArray, latency_ms: FloatArray, own_share: FloatArray) -> Terms:
+    """Least squares of the relative error.
+
+    The overhead is held at ``-_MOST_BELOW_ZERO`` of the smallest sum where it would be lower, and the rest fitted alone.
     """
     weighted = design / latency_ms[:, None]
     inverse = np.linalg.pinv(weighted)
@@ -133,7 +174,8 @@ def _fit_relative(design: FloatArray, latency_ms: FloatArray, own_share: FloatAr
         inverse = np.vstack([np.zeros(len(design)), np.linalg.pinv(alone)])
         coefficients = np.concatenate([[lowest], inverse[1:] @ (1 - lowest * weighted[:, 0])])
     leverage = np.einsum("ij,ji->i", weighted, inverse) + own_share
-    return coefficients, 1 - weighted @ coefficients, leverage
+    overhead_ms, scale, *fetch = map(float, coefficients)
+    return Terms(overhead_ms, scale, fetch[0] if fetch else 0.0, 1 - weighted @ coefficients, leverage)
 
 
 def _build(index: SiteIndex, row_ms: FloatArray, measured: npt.NDArray[np.bool_], overhead_ms: float, card: PredictorCard) -> OnnxPredictor:

@@ -16,6 +16,7 @@ from layerclock.errors import CoverageError, TableError, UnknownNameError
 from layerclock.plugins import load_space
 from layerclock.predictors.evaluate import evaluate
 from layerclock.predictors.fitting import conformal_half_width, fit
+from layerclock.predictors.layerwise import fit_terms
 from layerclock.space import sample
 
 if TYPE_CHECKING:
@@ -85,6 +86,35 @@ def test_an_overhead_below_zero_leaves_every_network_a_time(fake_table: LatencyT
     parameters, less_ms = _fitted_to_shorter(fake_table, 0.8)
     assert -0.65 * less_ms < parameters["overhead_ms"] < -0.5 * less_ms, "half of the smallest network's sum"
     assert 0.3 < parameters["scale"] < 1.0
+
+
+def test_the_time_to_fetch_weights_is_told_where_networks_are_many_and_show_it() -> None:
+    generator = np.random.default_rng(0)
+    sums_ms, weights_mb = generator.uniform(1, 2, 60), generator.uniform(15, 26, 60)
+    noise = 1 + 0.003 * generator.standard_normal(60)
+    terms = fit_terms(sums_ms, weights_mb, (1.05 * sums_ms + 0.01 * weights_mb - 0.2) * noise)
+    assert terms.overhead_ms == pytest.approx(-0.2, abs=0.03)
+    assert terms.scale == pytest.approx(1.05, abs=0.02)
+    assert terms.fetch_ms_a_mb == pytest.approx(0.01, abs=0.001)
+    # Of 29 networks it is not asked; where large networks are faster than their rows, it is no time to fetch.
+    assert fit_terms(sums_ms[:29], weights_mb[:29], (1.05 * sums_ms + 0.01 * weights_mb - 0.2)[:29]).fetch_ms_a_mb == 0
+    assert fit_terms(sums_ms, weights_mb, (1.05 * sums_ms - 0.01 * weights_mb + 0.5) * noise).fetch_ms_a_mb == 0
+
+
+def test_fetched_weights_are_part_of_each_layer(fake_table: LatencyTable, tiny_index: SiteIndex, tiny_space: SearchSpace) -> None:
+    rows = fake_table.rows.to_pylist()
+    networks = [row for row in rows if row["level"] == "network"]
+    per_mb_us = 400.0
+    for row in networks:
+        counts = tiny_index.counts(np.array([row["genome"]]))[0]
+        row["role"] = "profiled"
+        row["latency_us"] += per_mb_us * float(counts @ [layer.params for layer in tiny_index.vocabulary]) * 4 / 1e6
+    extra = [{**row, "role": "calibration", "key": f"{row['key']}x"} for row in networks[:12]]
+    table = replace(fake_table, rows=pa.Table.from_pylist([*rows, *extra], schema=SCHEMA))
+    predictor = fit(table, tiny_space)
+    assert predictor.card.parameters["fetch_us_a_mb"] == pytest.approx(per_mb_us, rel=0.1)
+    told = predictor.predict(table.networks().genomes).latency_ms
+    assert told == pytest.approx(table.networks().latency_ms, rel=0.01)
 
 
 def test_the_interval_is_calibrated_on_the_networks_of_the_fit(predictor: OnnxPredictor, fake_table: LatencyTable) -> None:
