@@ -56,13 +56,15 @@ def main() -> int:
             counts = index.counts(own.genomes)
             overhead_ms = float(np.median((own.latency_ms - counts @ row_ms) / (counts @ kernels)))
             predictor = lc.fit(table, space)
-            error = np.abs(predictor.predict(truth.genomes).latency_ms / truth.latency_ms - 1)
+            signed = predictor.predict(truth.genomes).latency_ms / truth.latency_ms - 1
+            error = np.abs(signed)
             sums = index.counts(truth.genomes) @ row_ms
             hindsight = np.abs(fit_terms(sums, index.params(truth.genomes) * 4 / 1e6, truth.latency_ms).residuals)
             kernels_only = np.abs((sums + index.counts(truth.genomes) @ (overhead_ms * kernels)) / truth.latency_ms - 1)
             figures |= {
                 f"{short}_within_3_percent": 100 * float((error <= 0.03).mean()),
                 f"{short}_mean_error_percent": 100 * float(error.mean()),
+                f"{short}_signed_error_percent": 100 * float(signed.mean()),
                 f"{short}_hindsight_within_3_percent": 100 * float((hindsight <= 0.03).mean()),
                 f"{short}_hindsight_mean_error_percent": 100 * float(hindsight.mean()),
                 f"{short}_overhead_ms": predictor.card.parameters["overhead_ms"],
