@@ -158,10 +158,13 @@ class LatencyDataset:
 
         A crash at any moment leaves every row there once for :meth:`query`; what it leaves behind, and other readers would count, the
         next compaction deletes. Of two compactions at once, one takes effect. Raises :class:`~layerclock.errors.OutputError` if the
-        place cannot be written.
+        place cannot be written, :class:`TableError` if no dataset is there.
         """
         before = after = written = 0
-        for folder in self._partitions(Selection()):
+        folders = list(self._partitions(Selection()))
+        if not folders:
+            raise TableError(f"{self.storage.url} holds no dataset", "layerclock table publish TABLE... --to URL makes one")
+        for folder in folders:
             state = state_of(self.storage, folder)
             merged, replaced = dict[str, int](), set[str]()
             for batch in _batches(state, most_bytes):

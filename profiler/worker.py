@@ -61,6 +61,8 @@ class WorkerPool:
             self._line()
             if self._affinity:
                 os.sched_setaffinity(self._process.pid, self._affinity)
+                if absent := sorted({*self._affinity} - os.sched_getaffinity(self._process.pid)):  # the system leaves these out
+                    raise ValueError(f"{absent} may not be used, or are not there")
         except (OSError, ValueError) as error:
             self.__exit__()
             raise CampaignError(f"cannot bind to the processors {self._affinity}: {error}", "`nproc` says how many there are") from error

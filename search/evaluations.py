@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from layerclock.errors import ArgumentError, FleetError, LayerclockError
+from layerclock.errors import ArgumentError, CampaignError, LayerclockError, OutputError
 from layerclock.search.objective import Constraint, FloatArray, Objective, hard_violation
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ def measure(objective: Objective, genomes: GenomeArray) -> tuple[FloatArray, lis
     """Values float64[N] of one objective, NaN where it failed, and for each network the reason ("" where it did not).
 
     A network fails if its value is not finite, or if evaluating it raises a :class:`LayerclockError`. Where a batch
-    raises one, its networks are evaluated one by one, so that only those at fault are marked. A :class:`FleetError` is no network's
-    fault, and any other exception is a defect of the objective: they pass through. Raises :class:`ArgumentError` if the objective does
-    not return N numbers.
+    raises one, its networks are evaluated one by one, so that only those at fault are marked. A :class:`CampaignError` (of a fleet, or of a
+    campaign in which a device measures) or an :class:`OutputError` is no network's fault, and any other exception is a defect of the
+    objective: they pass through. Raises :class:`ArgumentError` if the objective does not return N numbers.
     """
     try:
         returned = objective.evaluate(genomes)
-    except FleetError:
+    except (CampaignError, OutputError):
         raise
     except LayerclockError as error:
         if len(genomes) == 1:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from layerclock.interfaces import Predictor
+    from layerclock.target import Target
 
 __all__ = ["GenerationLatency", "generation_latency"]
 
@@ -38,6 +39,11 @@ class GenerationLatency:
     def __post_init__(self) -> None:
         if self.length < 1:
             raise ArgumentError(f"length={self.length} generates nothing", "give at least 1 token")
+
+    @property
+    def target(self) -> Target | None:
+        """What both predictors are valid for; None where they do not tell."""
+        return getattr(self.encoder, "target", None)
 
     def predict(self, genomes: npt.ArrayLike) -> Predictions:
         """Latency of ``genomes`` int64[N, G] in ms.

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from layerclock.errors import ArgumentError, UnknownNameError
+from layerclock.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from layerclock.interfaces import AccuracyEvaluator, Predictor
     from layerclock.space import GenomeArray, SiteIndex
-    from layerclock.target import Target
 
 __all__ = [
     "Constraint",
@@ -84,10 +84,11 @@ def latency_objective(predictor: Predictor, name: str = "latency_ms") -> Objecti
         predictions = predictor.predict(genomes)
         return predictions.lower_ms, predictions.upper_ms
 
-    card = getattr(predictor, "card", None)  # predictors of third parties need none
+    # Predictors of third parties need neither.
+    card, target = getattr(predictor, "card", None), getattr(predictor, "target", None)
     return Objective(
         name, evaluate, unit="ms", cheap=True, space_digest=getattr(card, "space_digest", ""), interval=interval,
-        target=getattr(card, "target", None),
+        target=target if isinstance(target, Target) else None,
     )  # fmt: skip
 
 

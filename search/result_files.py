@@ -4,7 +4,8 @@
 column an objective and metric, with its unit in the name; one column a gene with the *chosen value*, null where the gene
 changes nothing in that network; ``genome`` (the list of positions that the other tools take); ``feasible``, ``pareto``
 and ``failure`` (null, or why the evaluation failed). The schema's metadata holds, under ``layerclock``, what
-``pareto.json`` says of the search. ``pareto.csv`` is the Pareto set alone, without the genomes' positions.
+``pareto.json`` says of the search. ``pareto.csv`` is the Pareto set alone, without the genomes' positions. A search that
+went on has ``earlier.parquet``, too: ``genome``, the measures and ``failure`` of all that was evaluated before.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ __all__ = ["SavedPareto", "read_evaluations", "read_pareto", "write_result"]
 _SETTINGS = ("space", "digest", "algorithm", "seed", "population", "begun_with", "objectives", "metrics", "constraints")
 
 _FORMAT, _FORMAT_VERSION = "layerclock-pareto", 1
+_EVALUATIONS, _EARLIER = "evaluations.parquet", "earlier.parquet"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +66,7 @@ def write_result(result: SearchResult, folder: Path) -> None:
     Raises :class:`OutputError` if the folder cannot be written and :class:`MissingExtraError` without pyarrow.
     """
     front = result.pareto()
-    write_atomically(folder / "evaluations.parquet", lambda path: _write_parquet(result, path))
+    write_atomically(folder / _EVALUATIONS, lambda path: _write_parquet(result, path))
     write_atomically(folder / "pareto.csv", lambda path: _write_csv(result, front, path))
     description = {**_description(result), "networks": [_network(result, int(number)) for number in front]}
     text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -100,11 +102,19 @@ def read_pareto(path: Path | str, index: SiteIndex | None = None) -> SavedPareto
 def read_evaluations(folder: Path, search: SearchResult) -> dict[bytes, tuple[FloatArray, str]]:
     """Values float64[K] and failure ("" for none) of every evaluation in ``folder``, by the bytes of its genome; none where it is empty.
 
+    What is there is kept as ``earlier.parquet``, too: while a search goes on, ``evaluations.parquet`` holds only what it has come to again.
     Raises :class:`SearchError` if the folder holds a search of other settings than ``search`` has, or files that cannot be read.
     """
-    path = folder / "evaluations.parquet"
-    if not path.exists():
-        return {}
+    known: dict[bytes, tuple[FloatArray, str]] = {}
+    for name in (_EARLIER, _EVALUATIONS):
+        if (folder / name).exists():
+            known |= _evaluations_of(folder / name, search)
+    if known:
+        write_atomically(folder / _EARLIER, lambda path: _write_earlier(known, search, path))
+    return known
+
+
+def _evaluations_of(path: Path, search: SearchResult) -> dict[bytes, tuple[FloatArray, str]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -121,13 +131,24 @@ def read_evaluations(folder: Path, search: SearchResult) -> dict[bytes, tuple[Fl
     for name in _SETTINGS:
         if found.get(name) != expected[name]:
             raise SearchError(
-                f"{folder} holds another search: its {name} is {found.get(name)}, this one's {expected[name]}",
+                f"{path.parent} holds another search: its {name} is {found.get(name)}, this one's {expected[name]}",
                 "give another folder, or the same settings to go on (--population too); only the number of evaluations may grow",
             )
     return {
         np.array(genome, dtype=np.int64).tobytes(): (np.array([np.nan if one is None else one for one in values]), failure or "")
         for genome, failure, *values in zip(genomes, failures, *columns, strict=True)
     }
+
+
+def _write_earlier(known: dict[bytes, tuple[FloatArray, str]], search: SearchResult, path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {"genome": pa.array([np.frombuffer(genome, dtype=np.int64).tolist() for genome in known], pa.list_(pa.int64()))}
+    for column, measured in enumerate(search.measures):
+        columns[measured.column] = pa.array([values[column] for values, _ in known.values()], pa.float64(), from_pandas=True)
+    columns["failure"] = pa.array([reason or None for _, reason in known.values()], pa.string())
+    pq.write_table(pa.table(columns).replace_schema_metadata({"layerclock": json.dumps(_description(search))}), path)
 
 
 def _description(result: SearchResult) -> dict[str, Any]:

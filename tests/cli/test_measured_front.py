@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet as pq
 import pytest
 
 import layerclock as lc
@@ -60,7 +61,26 @@ def test_a_front_is_measured_as_its_predictor_was_or_one_is_told(
         done = subprocess.run([*command, *form], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         said["json" if form else "text"] = done.stdout
-    assert json.loads((tmp_path / "s/front/campaign.json").read_text())["target"]["threads"] == threads
+    assert json.loads(next((tmp_path / "s").glob("front-*/campaign.json")).read_text())["target"]["threads"] == threads
     differing = {} if threads == 2 else {"latency_ms": {"threads": [2, 1]}}
     assert json.loads(said["json"]).get("other_targets", {}) == differing
     assert ("latency_ms is for another target than was measured: threads 2 there, 1 here" in said["text"]) == bool(differing)
+
+
+def test_a_measured_search_goes_on_with_its_own_settings_alone(tiny_space: SearchSpace, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "layerclock", "search", "--space", tiny_space.name, "--objective", "latency:fake:cpu",
+        "--evaluations", "6", "--population", "3", "-o", "s", "-q",
+    ]  # fmt: skip
+    assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 0
+    other = subprocess.run([*command, "--threads", "2"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert other.returncode == 1
+    assert "holds another search" in other.stderr
+    # What ends a campaign ends the search: it is no network's fault, and marks none as failed.
+    (tmp_path / "s/measured-fake_cpu/campaign.json").write_text("{}")
+    broken = subprocess.run([*command, "--evaluations", "9"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert broken.returncode == 1
+    assert "campaign.json" in broken.stderr
+    assert pq.read_table(tmp_path / "s/evaluations.parquet")["failure"].null_count >= 3
+    assert pq.read_table(tmp_path / "s/evaluations.parquet")["failure"].drop_null().to_pylist() == []
+    assert pq.read_table(tmp_path / "s/earlier.parquet").num_rows == 6, "those that it had not come to again are kept"

@@ -253,8 +253,8 @@ def test_several_writers_a_reader_and_a_compaction_at_once(fake_table: LatencyTa
     writers = [subprocess.Popen([*command, *(str(tmp_path / f"{number}.parquet") for number in share)]) for share in shares]
     dataset, sizes = LatencyDataset(url), {len(fake_table) * number for number in range(7)}
     while any(writer.poll() is None for writer in writers):
-        dataset.compact()
         try:
+            dataset.compact()
             layers = dataset.query(Selection(level="layer")).num_rows
         except TableError:
             continue
@@ -276,6 +276,8 @@ def test_of_many_creators_of_one_name_one_succeeds(url: str) -> None:
 
 
 def test_damage_and_strange_places_are_told(fake_table: LatencyTable, tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="holds no dataset"):
+        LatencyDataset(str(tmp_path / "none")).compact()
     with pytest.raises(TableError, match="is no place for a dataset"):
         LatencyDataset("nonsense://x")
     (tmp_path / "file").write_text("")

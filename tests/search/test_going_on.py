@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from threading import get_ident
 from time import sleep
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from layerclock.search.objective import FloatArray
+    from layerclock.search.result import SearchResult
 
 MACS = macs_objective(INDEX)
 
@@ -61,6 +62,23 @@ def test_a_search_that_was_cut_off_ends_as_if_nothing_had_happened(algorithm: st
     longer = pareto_search(OFA, [MACS, top1], ["macs<=4e8"], evaluations=56, population=15, algorithm=algorithm, folder=folder)
     assert sum(map(len, batches)) == 8
     assert len(longer) == len(read_pareto(folder, INDEX).genomes) + (~np.isin(np.arange(56), longer.pareto())).sum()
+
+
+def test_a_search_that_is_stopped_again_while_it_goes_on_forgets_nothing(tmp_path: Path) -> None:
+    top1, batches = counted(quality(INDEX))
+    settings: dict[str, Any] = {"population": 10, "folder": tmp_path}
+    pareto_search(OFA, [MACS, top1], evaluations=30, **settings)
+
+    def stop(_: SearchResult) -> None:
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            pareto_search(OFA, [MACS, top1], evaluations=30, progress=stop, **settings)
+        assert pq.read_table(tmp_path / "evaluations.parquet").num_rows < 30
+    batches.clear()
+    assert len(pareto_search(OFA, [MACS, top1], evaluations=30, **settings)) == 30
+    assert not batches
 
 
 def test_failures_are_remembered_too(tmp_path: Path) -> None:

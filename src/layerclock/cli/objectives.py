@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from layerclock.interfaces import AccuracyEvaluator, Predictor, SearchSpace
 
-__all__ = ["HELP", "parse_objectives"]
+__all__ = ["HELP", "parse_objectives", "word"]
 
 HELP = (
     "accuracy:EVALUATOR, latency:PREDICTOR.onnx, latency:TABLE.parquet, latency:DEVICE (measured), "
@@ -50,14 +50,15 @@ def parse_objectives(
         if kind not in ("accuracy", *_KINDS) or bool(what) != (kind in ("accuracy", "latency")):
             raise ArgumentError(f"--objective {text!r} is none", HELP)
         known = _accuracy(evaluator(what), what, space, index) if kind == "accuracy" else _KINDS[kind](what, space, index, folder, wishes)
-        made = replace(known, source=text)
+        made = replace(known, source=f"{text} {known.source}".rstrip())
         if several and kind == "latency":
-            made = replace(made, name=f"latency_{_word(Path(what).stem)}_ms")
+            made = replace(made, name=f"latency_{word(Path(what).stem)}_ms")
         objectives.append(made)
     return objectives
 
 
-def _word(text: str) -> str:
+def word(text: str) -> str:
+    """The text with an underscore for all but letters and digits: for names of files and objectives."""
     return "".join(letter if letter.isalnum() else "_" for letter in text)
 
 
@@ -71,7 +72,8 @@ def _latency(what: str, space: SearchSpace, index: SiteIndex, folder: Path, wish
         return latency_objective(_predictor(what, space, index))
     if what in [entry.name for entry in find_devices()]:
         device = open_device(what, wishes.over(DeviceOptions()))
-        return Objective("latency_ms", MeasuredLatency(device, space, folder / f"measured-{_word(what)}"), unit="ms", target=device.target)
+        measured = MeasuredLatency(device, space, folder / f"measured-{word(what)}")
+        return Objective("latency_ms", measured, unit="ms", target=device.target, source=device.target.id)
     raise ArgumentError(
         f"--objective 'latency:{what}' is neither a file nor a device", "PREDICTOR.onnx, TABLE.parquet, or a name of `layerclock devices`"
     )

@@ -144,8 +144,11 @@ def command(
             _print_summary(table, path, more)
     for path, table in paths.items():
         if not table.noise_floor <= max_noise:
+            said = (
+                f"of {table.noise_floor:.1%} is above {max_noise:.1%}" if table.noise_floor > max_noise else "is not known: too few rounds"
+            )
             raise TooNoisyError(
-                f"the noise floor of {table.noise_floor:.1%} is above {max_noise:.1%}; the table is written nevertheless",
+                f"the noise floor {said}; the table is written nevertheless",
                 f"stop other work on the machine that measures, or run the same command with more --rounds or --budget; see: "
                 f"layerclock table check {path}",
             )

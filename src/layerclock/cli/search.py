@@ -13,7 +13,7 @@ import click
 from layerclock.atomic import write_atomically
 from layerclock.cli.fleet_options import fleet_choice, fleet_options
 from layerclock.cli.measured import Wishes, measure_networks, open_for_front
-from layerclock.cli.objectives import HELP, parse_objectives
+from layerclock.cli.objectives import HELP, parse_objectives, word
 from layerclock.cli.output import Report, json_option, print_json, print_table, progress_bar, quiet_option
 from layerclock.errors import ArgumentError
 from layerclock.plugins import load_space, plugin_names
@@ -174,8 +174,9 @@ def _strangers(objectives: Sequence[Objective], device: Device) -> dict[str, dic
 
 def _measure(result: SearchResult, device: Device, space: SearchSpace, folder: Path, report: Report) -> FloatArray:
     front = result.pareto()
+    own = folder / f"front-{word(device.target.id)}"
     latency_ms = measure_networks(
-        device, space, result.genomes[front], folder / "front", lambda p: report(f"front: {p.stage}", p.done, p.total, p.left_s)
+        device, space, result.genomes[front], own, lambda p: report(f"front: {p.stage}", p.done, p.total, p.left_s)
     )
 
     def write(path: Path) -> None:
