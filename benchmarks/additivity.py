@@ -62,7 +62,7 @@ def main() -> int:
             signed = predictor.predict(truth.genomes).latency_ms / truth.latency_ms - 1
             error = np.abs(signed)
             sums = index.counts(truth.genomes) @ row_ms
-            hindsight = np.abs(fit_terms(sums, index.params(truth.genomes) * 4 / 1e6, truth.latency_ms).residuals)
+            hindsight = np.abs(fit_terms(sums, index.params(truth.genomes), truth.latency_ms).residuals)
             kernels_only = np.abs((sums + index.counts(truth.genomes) @ (overhead_ms * kernels)) / truth.latency_ms - 1)
             figures |= {
                 f"{short}_within_3_percent": 100 * float((error <= 0.03).mean()),

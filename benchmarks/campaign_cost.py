@@ -182,16 +182,11 @@ class _Everything:
         sums: FloatArray = self._index.counts(self._genomes[np.asarray(numbers)]) @ filled
         return sums
 
-    def weights_mb(self, numbers: npt.ArrayLike) -> FloatArray:
-        """Megabytes of weights."""
-        weights: FloatArray = self._index.params(self._genomes[np.asarray(numbers)]) * 4 / 1e6
-        return weights
-
     def errors(self, rows_us: FloatArray, numbers: Sequence[int], own_us: FloatArray) -> FloatArray:
         """Relative errors on the unseen networks, with the terms fitted to the campaign's own, as ``fit`` does."""
-        terms = fit_terms(self.sums(rows_us, np.array(numbers)) / 1e3, self.weights_mb(numbers), own_us / 1e3)
-        predicted_ms = terms.overhead_ms + terms.scale * self.sums(rows_us, self.unseen) / 1e3
-        predicted_ms += terms.fetch_ms_a_mb * self.weights_mb(self.unseen)
+        own, unseen = (self._index.params(self._genomes[which]) for which in (np.array(numbers), self.unseen))
+        terms = fit_terms(self.sums(rows_us, np.array(numbers)) / 1e3, own, own_us / 1e3)
+        predicted_ms = terms.overhead_ms + terms.beside_overhead_ms(self.sums(rows_us, self.unseen) / 1e3, unseen)
         errors: FloatArray = np.abs(1e3 * predicted_ms / self.latency_us(self.unseen) - 1)
         return errors
 

@@ -66,9 +66,9 @@ def fit_layerwise(table: LatencyTable, space: SearchSpace) -> OnnxPredictor:
     if len(unseen):
         counts = np.concatenate([counts, index.counts(unseen.genomes)])
     latency_ms = np.concatenate([networks.latency_ms, unseen.latency_ms])
-    weights_mb = np.array([layer.params for layer in index.vocabulary]) * _BYTES_A_WEIGHT / 1e6
+    params = np.array([layer.params for layer in index.vocabulary])
     own_share = np.concatenate([own_share, np.zeros(len(unseen))])
-    terms = fit_terms(counts @ row_ms, counts @ weights_mb, latency_ms, own_share)
+    terms = fit_terms(counts @ row_ms, counts @ params, latency_ms, own_share)
     telling = terms.leverage < _MOST_LEVERAGE
     profiled = np.arange(len(counts)) < len(networks)
     untold = profiled & ~telling
@@ -87,7 +87,7 @@ def fit_layerwise(table: LatencyTable, space: SearchSpace) -> OnnxPredictor:
     if not measured.all():
         parameters |= {"missing_layers": float((~measured).sum()), "missing_error": missing_error}
     card = replace(make_card("layerwise", table, index, networks, half_width, parameters), fitted_on_networks=len(latency_ms))
-    return _build(index, row_ms * terms.scale + weights_mb * terms.fetch_ms_a_mb, measured, terms.overhead_ms, card)
+    return _build(index, terms.beside_overhead_ms(row_ms, params), measured, terms.overhead_ms, card)
 
 
 def _rows(index: SiteIndex, rows_us: Mapping[str, float], space: str) -> tuple[FloatArray, npt.NDArray[np.bool_], float]:
@@ -127,7 +127,7 @@ def _sizes(layer: Layer) -> list[float]:
 class Terms:
     """What is fitted beside the rows, and each network's residual (relative to its time) and leverage, float64[N].
 
-    ``fetch_ms_a_mb`` is the time in ms that a megabyte of weights takes beside the rows; 0 where that is not seen.
+    ``fetch_ms_a_mb`` is the time in ms that a megabyte of weights, counted as float32, takes beside the rows; 0 where that is not seen.
     """
 
     overhead_ms: float
@@ -142,15 +142,23 @@ class Terms:
         left_out: FloatArray = self.residuals / (1 - self.leverage)
         return left_out
 
+    def beside_overhead_ms(self, sums_ms: FloatArray, params: npt.ArrayLike) -> FloatArray:
+        """Time without the overhead, float64[N]: of layers by their rows, or of networks by their sums, and the number of weights."""
+        return self.scale * sums_ms + self.fetch_ms_a_mb * _megabytes(params)
 
-def fit_terms(sums_ms: FloatArray, weights_mb: FloatArray, latency_ms: FloatArray, own_share: FloatArray | None = None) -> Terms:
-    """Least squares of the relative error of ``latency_ms``, by each network's sum of rows and megabytes of weights, float64[N] each.
+
+def _megabytes(params: npt.ArrayLike) -> FloatArray:
+    return np.asarray(params, dtype=np.float64) * (_BYTES_A_WEIGHT / 1e6)
+
+
+def fit_terms(sums_ms: FloatArray, params: npt.ArrayLike, latency_ms: FloatArray, own_share: FloatArray | None = None) -> Terms:
+    """Least squares of the relative error of ``latency_ms``, by each network's sum of rows and number of weights, [N] each.
 
     ``own_share`` adds to the leverage: the share of its own samples in the rows that predict a network. Fetching has a term where there
     are 30 networks, it takes time, and left-out networks become better by it.
     """
     own_share = np.zeros(len(sums_ms)) if own_share is None else own_share
-    design = np.column_stack([np.ones_like(sums_ms), sums_ms, weights_mb])
+    design = np.column_stack([np.ones_like(sums_ms), sums_ms, _megabytes(params)])
     plain = _fit_relative(design[:, :2], latency_ms, own_share)
     if len(design) < _FEWEST_FOR_FETCHING:
         return plain

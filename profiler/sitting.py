@@ -152,10 +152,9 @@ class Sitting:
             self._settle(*pending.popleft(), workers)
         if left:
             kept = max(len(queue) - _FEWEST_IN_LAST_WAVE, ceil(len(queue) / 2))
-            left = list(queue[min(kept, len(queue) - len(left)) :])
-            for number in left:
-                if number in workers:
-                    workers.pop(number).close()
+            left = [number for number in queue[min(kept, len(queue) - len(left)) :] if number not in self._failed]
+            for number in workers.keys() & left:
+                workers.pop(number).close()
         return workers, left
 
     def _give_up_if_hopeless(self, workers: dict[int, NetworkWorker]) -> None:

@@ -92,13 +92,13 @@ def test_the_time_to_fetch_weights_is_told_where_networks_are_many_and_show_it()
     generator = np.random.default_rng(0)
     sums_ms, weights_mb = generator.uniform(1, 2, 60), generator.uniform(15, 26, 60)
     noise = 1 + 0.003 * generator.standard_normal(60)
-    terms = fit_terms(sums_ms, weights_mb, (1.05 * sums_ms + 0.01 * weights_mb - 0.2) * noise)
+    terms = fit_terms(sums_ms, weights_mb * 1e6 / 4, (1.05 * sums_ms + 0.01 * weights_mb - 0.2) * noise)
     assert terms.overhead_ms == pytest.approx(-0.2, abs=0.03)
     assert terms.scale == pytest.approx(1.05, abs=0.02)
     assert terms.fetch_ms_a_mb == pytest.approx(0.01, abs=0.001)
     # Of 29 networks it is not asked; where large networks are faster than their rows, it is no time to fetch.
-    assert fit_terms(sums_ms[:29], weights_mb[:29], (1.05 * sums_ms + 0.01 * weights_mb - 0.2)[:29]).fetch_ms_a_mb == 0
-    assert fit_terms(sums_ms, weights_mb, (1.05 * sums_ms - 0.01 * weights_mb + 0.5) * noise).fetch_ms_a_mb == 0
+    assert fit_terms(sums_ms[:29], weights_mb[:29] * 1e6 / 4, (1.05 * sums_ms + 0.01 * weights_mb - 0.2)[:29]).fetch_ms_a_mb == 0
+    assert fit_terms(sums_ms, weights_mb * 1e6 / 4, (1.05 * sums_ms - 0.01 * weights_mb + 0.5) * noise).fetch_ms_a_mb == 0
 
 
 def test_fetched_weights_are_part_of_each_layer(fake_table: LatencyTable, tiny_index: SiteIndex, tiny_space: SearchSpace) -> None:

@@ -234,7 +234,7 @@ def test_a_long_plan_is_measured_in_waves_that_fit_into_memory(
 
 
 def test_the_last_wave_is_no_handful_of_networks(
-    monkeypatch: pytest.MonkeyPatch, fake_table: LatencyTable, profile_tiny: ProfileTiny, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, fake_table: LatencyTable, tiny_space: SearchSpace, profile_tiny: ProfileTiny, tmp_path: Path
 ) -> None:
     told: list[Progress] = []
 
@@ -253,6 +253,16 @@ def test_the_last_wave_is_no_handful_of_networks(
     table = profile_tiny(open_device("fake:cpu"), folder=tmp_path / "many", progress=told.append)
     assert _keys(table) == _keys(fake_table)
     assert waves() == [22, 11] * 2
+    # One that cannot be loaded, and would be handed on to the second wave, is not tried there again.
+    told.clear()
+    store = CampaignFolder(tmp_path / "many")
+    last = store.record().loading_order()[20]
+    digest = Exporter(tiny_space)(np.array(store.record().genomes[last])).digest
+    failed = profile_tiny(_fake(refuse=digest), folder=tmp_path / "refused", progress=told.append).level("network").to_pylist()
+    assert [row["status"] for row in failed].count("failed") == 1
+    assert waves() == [22, 10, 21], "of eleven that are handed on, one had failed; the rest fits at once"
+    refused = [one for one in CampaignFolder(tmp_path / "refused").measurements() if one.network == last]
+    assert len(refused) == 1
 
 
 @pytest.mark.parametrize("wrong", [{"networks": 0}, {"holdout": -1}, {"rounds": 1}, {"runs": 0}, {"limit_s": 0}, {"budget_s": 0}])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from layerclock.space import GenomeArray
     from layerclock.target import Target
 
-__all__ = ["MeasuredLatency", "Wishes", "measure_networks", "open_for_front"]
+__all__ = ["AS_USUAL", "MeasuredLatency", "Wishes", "measure_networks", "open_for_front"]
 
 _ROUNDS = 4
 
@@ -42,6 +42,9 @@ class Wishes:
             batch=self.batch or options.batch,
             precision=self.precision or options.precision,
         )
+
+
+AS_USUAL = Wishes()
 
 
 def open_for_front(name: str, wishes: Wishes, predicted: Sequence[Target]) -> Device:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layerclock.cli.measured import MeasuredLatency, Wishes
+from layerclock.cli.measured import AS_USUAL, MeasuredLatency, Wishes
 from layerclock.errors import ArgumentError, PredictorError
 from layerclock.interfaces import DeviceOptions
 from layerclock.plugins import find_devices, load_evaluator, open_device
@@ -35,7 +35,7 @@ def parse_objectives(
     index: SiteIndex,
     folder: Path,
     evaluator: Callable[[str], AccuracyEvaluator] = load_evaluator,
-    wishes: Wishes = Wishes(),  # noqa: B008 - frozen
+    wishes: Wishes = AS_USUAL,
 ) -> list[Objective]:
     """The objectives that the user wrote; several latencies are told apart by the names of their files or devices.
 
