@@ -1,10 +1,11 @@
 """The same 20 networks profiled twice, alone and beside two busy processes: how far does each network's estimate move?
 
 The two campaigns take turns, a round each in the order ABBA, so that what they are told apart by is the busy processes and
-not the minutes: on a shared machine the level of all networks may wander by some percent within minutes. The estimate is the sum
-of a network's layer rows. Beside it stands what most tools give, the plain median of end-to-end times.
+not the minutes: on a shared machine the level of all networks may wander by some percent within half a minute, so it takes
+twenty rounds until what the mean keeps of that is well below what is looked for. The estimate is the sum of a network's layer
+rows. Beside it stands what most tools give, the plain median of end-to-end times.
 
-``python benchmarks/repeatability.py [--quick] [--device onnxruntime:cpu]``, about nine minutes a runtime.
+``python benchmarks/repeatability.py [--quick] [--device onnxruntime:cpu]``, about eighteen minutes a runtime.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ DEVICES = ("onnxruntime:cpu", "openvino:CPU")
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="four rounds instead of ten")
+    parser.add_argument("--quick", action="store_true", help="four rounds instead of twenty")
     parser.add_argument("--device", choices=DEVICES, action="append", help="this runtime only")
     arguments = parser.parse_args()
     quick = arguments.quick
@@ -42,7 +43,7 @@ def main() -> int:
     for name in arguments.device or DEVICES:
         tables = {}
         with tempfile.TemporaryDirectory() as folder:
-            for rounds in range(2, 5 if quick else 11):
+            for rounds in range(2, 5 if quick else 21):
                 for busy in (2, 0) if rounds % 2 else (0, 2):
                     with _busy(busy):
                         campaign = Path(folder) / str(busy)
