@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import operator
 import sys
 from time import monotonic
@@ -24,11 +25,8 @@ def tell(progress: Progress) -> None:
     """Report a campaign's progress on standard error, now and then."""
     if monotonic() - _last_line[0] > _SECONDS_BETWEEN_LINES:
         _last_line[0] = monotonic()
-        print(
-            f"{progress.stage} {progress.done}/{progress.total}, {progress.left_s:.0f} s left, +-{progress.noise:.1%}",
-            file=sys.stderr,
-            flush=True,
-        )
+        noise = "" if math.isnan(progress.noise) else f", +-{progress.noise:.1%}"
+        print(f"{progress.stage} {progress.done}/{progress.total}, {progress.left_s:.0f} s left{noise}", file=sys.stderr, flush=True)
 
 
 def finish(name: str, figures: Mapping[str, float], targets: Mapping[str, tuple[str, float]], quick: bool) -> int:

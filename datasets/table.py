@@ -20,6 +20,7 @@ from layerclock.datasets.json_rows import json_rows
 from layerclock.datasets.schema import FOOTER_KEY, LEVELS, ROLES, SCHEMA, SCHEMA_VERSION, STATUSES
 from layerclock.errors import ArgumentError, TableError, TargetMismatchError
 from layerclock.target import Target
+from layerclock.timing import mean_known
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -59,7 +60,7 @@ class NetworkTimes:
     @property
     def mean_noise(self) -> float:
         """Mean of the noise floors, NaN where none is known: after a single round, or in what others published."""
-        return _mean_known(self.noise_floor)
+        return mean_known(self.noise_floor)
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ class LatencyTable:
     @property
     def noise_floor(self) -> float:
         """Mean relative noise of the end-to-end times, NaN after a single round: no predictor can show a smaller mean error."""
-        return _mean_known(np.concatenate([self.networks(role).noise_floor for role in ROLES]))
+        return mean_known(np.concatenate([self.networks(role).noise_floor for role in ROLES]))
 
     def footer(self) -> dict[str, Any]:
         """What stands in a file's footer, as JSON takes it: targets, space, provenance, content hash, and what was seen."""
@@ -275,10 +276,6 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{str(value)[:60]} is no text")
     return value
-
-
-def _mean_known(values: npt.NDArray[np.float64]) -> float:
-    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
 def _targets(written: Iterable[Mapping[str, Any]]) -> dict[str, Target]:

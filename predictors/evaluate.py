@@ -10,6 +10,7 @@ from scipy import stats
 
 from layerclock.errors import TableError
 from layerclock.target import require_same_target
+from layerclock.timing import mean_known
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -80,5 +81,5 @@ def agreement(
         kendall=float(stats.kendalltau(predicted.latency_ms, latency_ms).statistic),
         interval_coverage=float(inside.mean()),
         interval_level=interval_level,
-        noise_floor=float(np.nanmean(noise_floor)),
+        noise_floor=mean_known(noise_floor),
     )

@@ -22,6 +22,7 @@ from layerclock.predictors.kernel_features import FAMILIES, family, weight_bytes
 from layerclock.predictors.kernel_graph import build_kernel_predictor
 from layerclock.predictors.kernel_models import fit_models, left_out
 from layerclock.predictors.portable_kernels import Combination, KernelCard
+from layerclock.timing import mean_known
 from layerclock.version import VERSION
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def fit_kernelwise(table: LatencyTable) -> KernelPredictor:
         unknown_error=unknown_error,
         interval_level=INTERVAL_LEVEL,
         interval_factor=conformal_quantile(np.array(scores)),
-        noise_floor=float(np.nanmean(rows.noise_floor)),
+        noise_floor=mean_known(rows.noise_floor),
         fitted_on_kernels=len(rows.kernels),
         fitted_on_networks=len(rows.networks),
         fusions=_fusions(rows),

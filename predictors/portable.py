@@ -7,6 +7,7 @@ operators and JSON.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -141,6 +142,11 @@ class OnnxPredictor:
     def target(self) -> Target:
         """What the predicted latencies are valid for."""
         return self.card.target
+
+    @property
+    def digest(self) -> str:
+        """What tells this fit from any other: the beginning of its file's SHA-256."""
+        return hashlib.sha256(self.model).hexdigest()[:12]
 
     def predict(self, genomes: npt.ArrayLike) -> Predictions:
         """Latency of ``genomes``, int64[N, G].

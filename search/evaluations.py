@@ -95,6 +95,7 @@ class Evaluations:
         self.remembered: dict[bytes, tuple[FloatArray, str]] = {}
         self._workers = workers
         self._chunk = workers
+        self._dear = [column for column, measured in enumerate(self.measures) if not measured.cheap]
         cheap = {measured.name for measured in self.measures if measured.cheap}
         self._cheap_constraints = tuple(constraint for constraint in self.constraints if constraint.name in cheap)
 
@@ -134,7 +135,8 @@ class Evaluations:
             wanted = np.intersect1d(rows, screened.open)
             known = [row for row in wanted if screened.genomes[row].tobytes() in self.remembered]
             for row in known:
-                screened.values[row], screened.reasons[row] = self.remembered[screened.genomes[row].tobytes()]
+                values, screened.reasons[row] = self.remembered[screened.genomes[row].tobytes()]
+                screened.values[row, self._dear] = values[self._dear]
             start = monotonic()
             self._fill(screened.genomes, screened.values, screened.reasons, np.setdiff1d(wanted, known), cheap=False)
             spent_s = monotonic() - start

@@ -45,6 +45,11 @@ class GenerationLatency:
         """What both predictors are valid for; None where they do not tell."""
         return getattr(self.encoder, "target", None)
 
+    @property
+    def digest(self) -> str:
+        """What tells these two fits from any others, as far as the predictors tell."""
+        return "+".join(filter(None, (getattr(part, "digest", "") for part in (self.encoder, self.decoder))))
+
     def predict(self, genomes: npt.ArrayLike) -> Predictions:
         """Latency of ``genomes`` int64[N, G] in ms.
 

@@ -75,7 +75,10 @@ class Objective:
 
 
 def latency_objective(predictor: Predictor, name: str = "latency_ms") -> Objective:
-    """Predicted latency in ms, cheap, with its interval. Give ``name`` where a search minimises the latencies of several devices."""
+    """Predicted latency in ms, cheap, with its interval. Give ``name`` where a search minimises the latencies of several devices.
+
+    Where the predictor has a ``digest`` (as ours do), a search that goes on does so with this very one alone.
+    """
 
     def evaluate(genomes: GenomeArray) -> FloatArray:
         return predictor.predict(genomes).latency_ms
@@ -88,7 +91,7 @@ def latency_objective(predictor: Predictor, name: str = "latency_ms") -> Objecti
     card, target = getattr(predictor, "card", None), getattr(predictor, "target", None)
     return Objective(
         name, evaluate, unit="ms", cheap=True, space_digest=getattr(card, "space_digest", ""), interval=interval,
-        target=target if isinstance(target, Target) else None,
+        target=target if isinstance(target, Target) else None, source=str(getattr(predictor, "digest", "")),
     )  # fmt: skip
 
 

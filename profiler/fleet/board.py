@@ -13,7 +13,7 @@ import os
 import tempfile
 import uuid
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import RLock
 from time import monotonic
@@ -23,7 +23,7 @@ from layerclock.atomic import write_atomically
 from layerclock.devices.cache import cache_folder
 from layerclock.devices.machine import available_memory_bytes, conditions
 from layerclock.errors import CampaignError, DeviceError, LayerclockError
-from layerclock.interfaces import ModelFile
+from layerclock.interfaces import ModelFile, PreparesModels
 from layerclock.plugins import open_device
 from layerclock.profiler.worker import WorkerKilledError, WorkerPool
 
@@ -40,11 +40,12 @@ __all__ = [
     "Answer",
     "Description",
     "Opening",
+    "SentFile",
     "SentModel",
     "close",
     "close_idle",
     "describe",
-    "has_model",
+    "has_file",
     "leave",
     "load",
     "measure",
@@ -71,13 +72,25 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True)
-class SentModel:
-    """An ONNX file on its way: the hash of its bytes, and these, unless the board is known to have them."""
+class SentFile:
+    """A file on its way: its name on the board, which is the hash of its bytes, and these, unless the board is known to have them."""
 
-    content: str
-    digest: str
-    sites: tuple[str, ...]
+    name: str
     data: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class SentModel:
+    """A network on its way: what the desk knows of it, its ONNX file, and the real inputs to quantise it by."""
+
+    model: ModelFile
+    network: SentFile
+    inputs: SentFile | None
+
+    @property
+    def files(self) -> tuple[SentFile, ...]:
+        """All that has to be on the board."""
+        return (self.network,) if self.inputs is None else (self.network, self.inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +126,15 @@ class _Campaign:
         folder = cache_folder() / "fleet"
         folder.mkdir(parents=True, exist_ok=True)
         self.opening = opening
+        self.device = device
         self.heard_at = monotonic()
         self.workers: dict[int, Worker] = {}
         self.pool = WorkerPool(device, opening.limit_s, folder / f"{opening.campaign}.log", opening.affinity)
         self.pool.__enter__()
+
+    def prepared(self, model: ModelFile) -> ModelFile:
+        """As the device will load it: made here, as at a desk, so that the process that is measured need not."""
+        return self.device.prepare(model) if isinstance(self.device, PreparesModels) else model
 
 
 _campaigns: dict[str, _Campaign] = {}
@@ -143,32 +161,41 @@ def describe(device: str, options: DeviceOptions) -> Answer:
         return Answer("fine", Description(opened.target, opened.on_host, conditions(), memory, len(_campaigns), PROCESS))
 
 
-def has_model(content: str) -> bool:
-    """Whether the file whose bytes have this hash is here already."""
-    return _model_path(content).exists()
+def has_file(name: str) -> bool:
+    """Whether the file of this name is here already."""
+    return _path(name).exists()
 
 
-def _model_path(content: str) -> Path:
-    return cache_folder() / "fleet" / f"{content}.onnx"
+def _path(name: str) -> Path:
+    return cache_folder() / "fleet" / name
 
 
-def load(opening: Opening, number: int, model: SentModel) -> Answer:
+def _kept(file: SentFile) -> Answer:
+    """Keep a file that was sent; ``absent`` if neither it nor its bytes are here."""
+    if file.data is None:
+        return Answer("fine" if has_file(file.name) else "absent")
+    data = file.data
+    if hashlib.sha256(data).hexdigest() != Path(file.name).stem:
+        return Answer("failed", message="the model did not arrive as it was sent", hint="send it again")
+    write_atomically(_path(file.name), lambda draft: draft.write_bytes(data))
+    return Answer("fine")
+
+
+def load(opening: Opening, number: int, sent: SentModel) -> Answer:
     """Load a network into a process of its own; a number that is loaded already is loaded anew."""
 
     def answer() -> Answer:
-        path = _model_path(model.content)
-        if model.data is not None:
-            data = model.data
-            if hashlib.sha256(data).hexdigest() != model.content:
-                return Answer("failed", message="the model did not arrive as it was sent", hint="send it again")
-            write_atomically(path, lambda draft: draft.write_bytes(data))
-        elif not path.exists():
-            return Answer("absent")
+        for file in sent.files:
+            kept = _kept(file)
+            if kept.state != "fine":
+                return kept
         campaign = _entered(opening)
         if number in campaign.workers:
             campaign.workers.pop(number).close()
+        inputs = _path(sent.inputs.name) if sent.inputs else None
+        model = campaign.prepared(replace(sent.model, path=_path(sent.network.name), calibration=inputs))
         worker = campaign.pool.start()
-        worker.load(ModelFile(path, model.digest, model.sites))
+        worker.load(model)
         try:
             worker.wait()
         except DeviceError:

@@ -13,6 +13,7 @@ import uuid
 from collections import deque
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from layerclock.errors import DeviceError, FleetError
@@ -23,7 +24,6 @@ from layerclock.profiler.worker import WorkerKilledError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     import numpy as np
     import numpy.typing as npt
@@ -72,6 +72,10 @@ class FleetDevice:
         raise DeviceError(
             f"{self.target.device} is on a board of the fleet: {model.path.name} cannot be run from here", "measure it instead"
         )
+
+    def prepare(self, model: ModelFile) -> ModelFile:
+        """The same: the board makes of it what it will load."""
+        return model
 
     def pool(self, limit_s: float, log: Path, affinity: tuple[int, ...]) -> RemotePool:
         """The pool of one sitting; ``log``, in the campaign's folder, tells the campaign from others."""
@@ -160,21 +164,25 @@ class RemotePool:
         return answer
 
     def packed(self, board: Board, model: ModelFile) -> on_board.SentModel:
-        """The model as it is sent, without its bytes where the board has them. Raises :class:`MemberLostError`."""
-        data = model.path.read_bytes()
-        content = hashlib.sha256(data).hexdigest()
-        there = (board.described.process, content)
+        """The model as it is sent, without the bytes that the board has. Raises :class:`MemberLostError`."""
+        inputs = self._file(board, model.calibration) if model.calibration else None
+        return on_board.SentModel(replace(model, path=Path(), calibration=None), self._file(board, model.path), inputs)
+
+    def _file(self, board: Board, path: Path) -> on_board.SentFile:
+        data = path.read_bytes()
+        name = f"{hashlib.sha256(data).hexdigest()}{path.suffix}"
+        there = (board.described.process, name)
         if there not in self._on_board and len(data) >= _ASK_FIRST_BYTES:
-            future = self.send(board, on_board.has_model, content)
+            future = self.send(board, on_board.has_file, name)
             if self._cluster.result(future, self._finder.resource, board.member, _QUEUE * self.limit_s + _QUEUE_S):
                 self._on_board.add(there)
         known = there in self._on_board
         self._on_board.add(there)
-        return on_board.SentModel(content, model.digest, model.sites, None if known else data)
+        return on_board.SentFile(name, None if known else data)
 
-    def forget_model(self, board: Board, content: str) -> None:
-        """The board has not got it after all."""
-        self._on_board.discard((board.described.process, content))
+    def forget_files(self, board: Board, sent: on_board.SentModel) -> None:
+        """The board has not got them after all."""
+        self._on_board -= {(board.described.process, file.name) for file in sent.files}
 
     def close_there(self, number: int) -> None:
         """Let the board close a network, without waiting for it."""
@@ -193,7 +201,7 @@ class RemoteWorker:
         self._number = number
         self._model: ModelFile | None = None
         self._process = ""
-        self._loading: tuple[Board, str, Future[Any]] | None = None
+        self._loading: tuple[Board, on_board.SentModel, Future[Any]] | None = None
 
     def load(self, model: ModelFile) -> None:
         """Begin to load ``model``."""
@@ -244,21 +252,21 @@ class RemoteWorker:
             self._process = ""
         raise WorkerKilledError(f"its board was lost {_LOSSES} times on end", "look at the boards, then try it again with --retry-failed")
 
-    def _begin(self, board: Board, model: ModelFile) -> tuple[str, Future[Any]]:
+    def _begin(self, board: Board, model: ModelFile) -> tuple[on_board.SentModel, Future[Any]]:
         sent = self._pool.packed(board, model)
         future = self._pool.send(board, on_board.load, self._pool.opening, self._number, sent)
-        self._loading = (board, sent.content, future)
-        return sent.content, future
+        self._loading = (board, sent, future)
+        return sent, future
 
     def _load_on(self, board: Board, model: ModelFile) -> None:
         for _ in range(2):
             begun = self._loading
-            content, future = begun[1:] if begun and begun[0] == board else self._begin(board, model)
+            sent, future = begun[1:] if begun and begun[0] == board else self._begin(board, model)
             self._loading = None
             answer = self._pool.received(board, future)
             if answer.state != "absent":
                 break
-            self._pool.forget_model(board, content)  # its cache was emptied
+            self._pool.forget_files(board, sent)  # its cache was emptied
         self._value(board, answer)
         self._process = board.described.process
 

@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["DISTURBED_ABOVE", "LATENCY_QUANTILE", "STEADY_HALF_WIDTH", "Timing", "disturbance"]
+__all__ = ["DISTURBED_ABOVE", "LATENCY_QUANTILE", "STEADY_HALF_WIDTH", "Timing", "disturbance", "mean_known"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -40,6 +40,11 @@ def disturbance(reference_ns: FloatArray, switches: npt.NDArray[np.int64], at_re
     """
     slowdown: FloatArray = np.nan_to_num(np.maximum(reference_ns / at_rest_ns - 1, 0.0))
     return slowdown + _SWITCH * switches
+
+
+def mean_known(values: FloatArray) -> float:
+    """The mean of those of ``values`` float64[n] that are known, NaN where none is."""
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
 def _at(ordered: FloatArray, quantile: float) -> float:

@@ -6,12 +6,15 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import layerclock as lc
+from layerclock.datasets.schema import SCHEMA
 from layerclock.interfaces import DeviceOptions
 from layerclock.plugins import open_device
 
@@ -67,6 +70,24 @@ def test_a_front_is_measured_as_its_predictor_was_or_one_is_told(
     assert ("latency_ms is for another target than was measured: threads 2 there, 1 here" in said["text"]) == bool(differing)
 
 
+def test_a_constraint_on_another_device_is_not_judged_by_what_was_measured_here(
+    predictor_of_two_threads: Path, fake_table: LatencyTable, tiny_space: SearchSpace, tmp_path: Path
+) -> None:
+    target = replace(fake_table.target, device="phone:cpu")
+    rows = [row | {"target_id": target.id} for row in fake_table.rows.to_pylist()]
+    elsewhere = replace(fake_table, rows=pa.Table.from_pylist(rows, schema=SCHEMA), targets={target.id: target})
+    lc.fit(elsewhere, tiny_space).save(tmp_path / "phone.onnx")
+    command = [
+        sys.executable, "-m", "layerclock", "search", "--space", tiny_space.name, "--objective", f"latency:{predictor_of_two_threads}",
+        "--objective", "latency:phone.onnx", "--constraint", "latency_two_ms<=1000", "--constraint", "latency_phone_ms<=1000",
+        "--evaluations", "12", "--population", "6", "--measure", "fake:cpu", "-o", "s", "-q", "--json",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["met_as_measured"] == {"latency_two_ms<=1000": len(told["pareto"])}
+
+
 def test_a_measured_search_goes_on_with_its_own_settings_alone(tiny_space: SearchSpace, tmp_path: Path) -> None:
     command = [
         sys.executable, "-m", "layerclock", "search", "--space", tiny_space.name, "--objective", "latency:fake:cpu",
@@ -84,3 +105,27 @@ def test_a_measured_search_goes_on_with_its_own_settings_alone(tiny_space: Searc
     assert pq.read_table(tmp_path / "s/evaluations.parquet")["failure"].null_count >= 3
     assert pq.read_table(tmp_path / "s/evaluations.parquet")["failure"].drop_null().to_pylist() == []
     assert pq.read_table(tmp_path / "s/earlier.parquet").num_rows == 6, "those that it had not come to again are kept"
+
+
+def test_a_search_goes_on_with_its_own_predictor_alone(fake_table: LatencyTable, tiny_space: SearchSpace, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "layerclock", "search", "--space", tiny_space.name, "--objective", "params", "--objective",
+        "latency:fitted.onnx", "--evaluations", "6", "--population", "3", "-o", "s", "-q",
+    ]  # fmt: skip
+    for _ in range(2):
+        lc.fit(fake_table, tiny_space).save(tmp_path / "fitted.onnx")
+        assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 0
+    lc.fit(fake_table, tiny_space, "endtoend:model=ridge").save(tmp_path / "fitted.onnx")
+    other = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert other.returncode == 1
+    assert "holds another search: its objectives" in other.stderr
+
+
+def test_the_latency_of_a_sequence_is_no_single_run_to_measure(tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "layerclock", "search", "--space", "transformer", "--objective", "params", "--objective",
+        "latency:encoder.onnx+30*decoder.onnx", "--measure", "fake:cpu", "-o", "s", "-q",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--measure times one run of a network" in done.stderr

@@ -74,8 +74,17 @@ def test_a_predictor_is_fitted_to_an_imported_table(imported: Path, tmp_path: Pa
     done = run(
         "fit", str(imported / "desktop-cpu-fp32.parquet"), "--kind", "endtoend:model=ridge", "-o", str(tmp_path / "cpu.onnx"), "--json"
     )
-    assert json.loads(done.stdout)["space"] == "nas-bench-201"
+    told = json.loads(done.stdout)
+    assert told["space"] == "nas-bench-201"
     assert "Warning" not in done.stderr
+    findings = json.loads(run("table", "check", str(imported / "desktop-cpu-fp32.parquet"), "--json", expect=3).stdout)
+    (rules,) = findings.values()
+    assert told["broken_rules"] == [f"{rule['rule']} ({rule['detail']})" for rule in rules if rule["serious"] and not rule["kept"]]
+    assert f"NOT to be trusted as it is: {told['broken_rules'][0]}" in done.stderr
+    judged = run("evaluate", str(tmp_path / "cpu.onnx"), str(imported / "desktop-cpu-fp32.parquet"), "--role", "profiled")
+    assert "not told" in judged.stdout
+    assert "nan" not in judged.stdout
+    assert "Warning" not in judged.stderr
 
 
 def test_rows_are_exported(imported: Path, tmp_path: Path) -> None:

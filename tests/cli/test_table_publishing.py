@@ -89,3 +89,11 @@ def test_tables_are_published_asked_for_and_compacted(two: tuple[Path, Path], tm
     assert "parts are" in run("table", "compact", url).stdout
     nothing = run("table", "query", url, "--device", "another", "-o", tmp_path / "none.parquet", expect=1)
     assert "holds nothing of device 'another'" in nothing.stderr
+
+
+def test_a_broken_file_stops_a_publication_before_anything_is_added(two: tuple[Path, Path], tmp_path: Path) -> None:
+    broken, url = tmp_path / "broken.parquet", tmp_path / "dataset"
+    broken.write_bytes(two[1].read_bytes()[:1000])
+    refused = run("table", "publish", two[0], broken, "--to", url, expect=1)
+    assert str(broken) in refused.stderr
+    assert not url.exists()

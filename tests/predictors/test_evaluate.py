@@ -43,6 +43,9 @@ def test_every_figure_is_what_its_name_says(predictor: OnnxPredictor, fake_table
     assert evaluation.within_10_percent == 7 / 8
     assert evaluation.noise_floor == pytest.approx(0.003)
     assert evaluation.interval_level == 0.9
+    # What nobody told is not known, and no average of nothing.
+    untold = [row | {"noise_floor": None} for row in rows]
+    assert np.isnan(evaluate(predictor, replace(fake_table, rows=pa.Table.from_pylist(untold, schema=SCHEMA))).noise_floor)
     assert evaluation.interval_coverage == 4 / 8
     ranks = np.argsort(np.argsort(predicted_us)), np.argsort(np.argsort(predicted_us / (1 + shares)))
     assert evaluation.spearman == pytest.approx(np.corrcoef(*ranks)[0, 1])

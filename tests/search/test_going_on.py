@@ -90,6 +90,18 @@ def test_failures_are_remembered_too(tmp_path: Path) -> None:
     assert (again.failures, batches) == (first.failures, [])
 
 
+def test_what_is_cheap_is_never_taken_from_memory(tmp_path: Path) -> None:
+    top1 = quality(TINY_INDEX)
+
+    def search(scale: float) -> SearchResult:
+        return pareto_search(
+            TINY, [Objective("size", lambda genomes: scale * TINY_INDEX.macs(genomes), cheap=True), top1],
+            evaluations=12, population=4, folder=tmp_path,
+        )  # fmt: skip
+
+    np.testing.assert_array_equal(search(1.0).values[:, 0] * 2, search(2.0).values[:, 0])
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from layerclock.cli.output import json_option, print_json, print_table, quiet_option
+from layerclock.cli.output import json_option, print_json, print_table, quiet_option, told
 
 if TYPE_CHECKING:
     from layerclock.predictors.evaluate import Evaluation
@@ -65,7 +65,7 @@ def _rows(result: Evaluation) -> list[tuple[str, str]]:
     """An evaluation as rows of name and value, in words for people."""
     return [
         ("mean error", f"{result.mean_error:.2%}"),
-        ("noise floor of the truth", f"{result.noise_floor:.2%}"),
+        ("noise floor of the truth", told(result.noise_floor, ".2%")),
         ("largest error", f"{result.largest_error:.2%}"),
         ("within 5 % / 10 %", f"{result.within_5_percent:.0%} / {result.within_10_percent:.0%}"),
         ("Spearman / Kendall", f"{result.spearman:.3f} / {result.kendall:.3f}"),

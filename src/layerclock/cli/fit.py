@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from layerclock.cli.output import json_option, print_json, print_table, quiet_option
+from layerclock.cli.output import json_option, print_json, print_table, quiet_option, told
+from layerclock.cli.trust import tell_distrust
 from layerclock.interfaces import DeviceOptions
 
 
@@ -59,14 +60,16 @@ def command(
     from layerclock.plugins import load_space
     from layerclock.predictors.fitting import fit
 
-    predictor = fit(read_table(table_path), load_space(space_name) if space_name else None, kind)
+    table = read_table(table_path)
+    broken = tell_distrust(table_path, table)
+    predictor = fit(table, load_space(space_name) if space_name else None, kind)
     predictor.save(output)
     card = predictor.card
     if as_json:
         print_json(
             {"predictor": str(output), "kind": card.kind, "space": card.space, "target": str(card.target),
              "networks": card.fitted_on_networks, "interval_level": card.interval_level, "interval_half_width": card.interval_half_width,
-             "noise_floor": card.noise_floor, "parameters": dict(card.parameters)}
+             "noise_floor": card.noise_floor, "parameters": dict(card.parameters), "broken_rules": broken}
         )  # fmt: skip
         return
     print_table(
@@ -76,7 +79,7 @@ def command(
             ("kind", card.kind),
             ("fitted on", f"{card.fitted_on_networks} networks of {card.space}"),
             (f"{card.interval_level:.0%} interval", f"+-{card.interval_half_width:.1%}"),
-            ("noise floor", f"{card.noise_floor:.2%}"),
+            ("noise floor", told(card.noise_floor, ".2%")),
             *((name, f"{value:.4g}") for name, value in card.parameters.items()),
             ("file", str(output)),
         ],
@@ -95,7 +98,9 @@ def _fit_kernelwise(table_path: Path, output: Path, as_json: bool) -> None:
     from layerclock.datasets.table import read_table
     from layerclock.predictors.kernelwise import fit_kernelwise
 
-    predictor = fit_kernelwise(read_table(table_path))
+    table = read_table(table_path)
+    broken = tell_distrust(table_path, table)
+    predictor = fit_kernelwise(table)
     predictor.save(output)
     card = predictor.card
     errors = {name: error for name, error in card.family_errors.items() if card.words.families.get(name)}
@@ -103,7 +108,7 @@ def _fit_kernelwise(table_path: Path, output: Path, as_json: bool) -> None:
         print_json(
             {"predictor": str(output), "kind": card.kind, "target": str(card.target), "kernels": card.fitted_on_kernels,
              "networks": card.fitted_on_networks, "interval_level": card.interval_level, "noise_floor": card.noise_floor,
-             "left_out_errors": errors}
+             "left_out_errors": errors, "broken_rules": broken}
         )  # fmt: skip
         return
     print_table(
@@ -112,7 +117,7 @@ def _fit_kernelwise(table_path: Path, output: Path, as_json: bool) -> None:
         [
             ("kind", card.kind),
             ("fitted on", f"{card.fitted_on_kernels} kernels of {card.fitted_on_networks} networks"),
-            ("noise floor", f"{card.noise_floor:.2%}"),
+            ("noise floor", told(card.noise_floor, ".2%")),
             *((f"error on left-out {name}", f"{error:.1%}") for name, error in sorted(errors.items())),
             ("file", str(output)),
         ],

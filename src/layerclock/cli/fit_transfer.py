@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from layerclock.cli.output import print_json, print_table, progress_bar
+from layerclock.cli.output import print_json, print_table, progress_bar, told
 from layerclock.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _tell(predictor: OnnxPredictor, devices: Sequence[str], output: Path, as_jso
             ("helped by", ", ".join(devices) or "no other device"),
             *([("trust in them", f"{trust:.0%}")] if trust is not None else []),
             (f"{card.interval_level:.0%} interval", f"+-{card.interval_half_width:.1%} for a typical network"),
-            ("noise floor", f"{card.noise_floor:.2%}"),
+            ("noise floor", told(card.noise_floor, ".2%")),
             ("file", str(output)),
         ]
         print_table(str(card.target), ("", ""), rows)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layerclock.cli.measured import AS_USUAL, MeasuredLatency, Wishes
+from layerclock.cli.trust import tell_distrust
 from layerclock.errors import ArgumentError, PredictorError
 from layerclock.interfaces import DeviceOptions
 from layerclock.plugins import find_devices, load_evaluator, open_device
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from layerclock.interfaces import AccuracyEvaluator, Predictor, SearchSpace
 
-__all__ = ["HELP", "parse_objectives", "word"]
+__all__ = ["HELP", "is_of_generation", "parse_objectives", "word"]
 
 HELP = (
     "accuracy:EVALUATOR, latency:PREDICTOR.onnx, latency:TABLE.parquet, latency:DEVICE (measured), "
@@ -27,6 +28,12 @@ HELP = (
 )
 
 _GENERATION = re.compile(r"(.+\.onnx)\+([0-9]+)\*(.+\.onnx)")
+
+
+def is_of_generation(text: str) -> bool:
+    """Whether an objective is the latency of a generated sequence, which no single run of a network takes."""
+    kind, _, what = text.partition(":")
+    return kind == "latency" and _GENERATION.fullmatch(what) is not None
 
 
 def parse_objectives(
@@ -68,7 +75,9 @@ def _latency(what: str, space: SearchSpace, index: SiteIndex, folder: Path, wish
         from layerclock.search.generation import generation_latency
 
         return latency_objective(generation_latency(load(found[1]), load(found[3]), int(found[2])))
-    if what.endswith((".onnx", ".parquet")):
+    if what.endswith(".parquet"):
+        return _by_table(what, space)
+    if what.endswith(".onnx"):
         return latency_objective(_predictor(what, space, index))
     if what in [entry.name for entry in find_devices()]:
         device = open_device(what, wishes.over(DeviceOptions()))
@@ -79,12 +88,17 @@ def _latency(what: str, space: SearchSpace, index: SiteIndex, folder: Path, wish
     )
 
 
-def _predictor(what: str, space: SearchSpace, index: SiteIndex) -> Predictor:
-    if what.endswith(".parquet"):
-        from layerclock.datasets.table import read_table
-        from layerclock.predictors.fitting import fit
+def _by_table(what: str, space: SearchSpace) -> Objective:
+    from layerclock.datasets.table import read_table
+    from layerclock.predictors.fitting import fit
 
-        return fit(read_table(what), space)
+    table = read_table(what)
+    tell_distrust(what, table)
+    # A fit anew may differ in its last digits: it is the table that has to be the same.
+    return replace(latency_objective(fit(table, space)), source=table.content_hash[:12])
+
+
+def _predictor(what: str, space: SearchSpace, index: SiteIndex) -> Predictor:
     from layerclock.predictors.portable import load
 
     predictor = load(what)

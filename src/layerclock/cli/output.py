@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-__all__ = ["json_option", "print_json", "print_table", "progress_bar", "progress_bars", "quiet_option"]
+__all__ = ["json_option", "print_json", "print_table", "progress_bar", "progress_bars", "quiet_option", "told"]
 
 # Without a terminal, progress is a line at most this often.
 _SECONDS_BETWEEN_LINES = 10.0
@@ -39,6 +39,11 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def told(value: float, form: str) -> str:
+    """``value`` in the ``form`` of :func:`format`, or that nobody told it, where it is NaN."""
+    return "not told" if math.isnan(value) else format(value, form)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

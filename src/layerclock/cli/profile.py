@@ -11,9 +11,10 @@ from click.core import ParameterSource
 from layerclock.cli.breakdown import breakdown, breakdown_json
 from layerclock.cli.fleet_options import fleet_choice, fleet_options
 from layerclock.cli.options import Duration, Processors, Shape
-from layerclock.cli.output import json_option, print_json, print_table, progress_bar, quiet_option
+from layerclock.cli.output import json_option, print_json, print_table, progress_bar, quiet_option, told
 from layerclock.cli.precision_loss import accuracy_figures, fallback_figures
 from layerclock.cli.profile_fleet import profile_on_fleet, progress_teller
+from layerclock.cli.trust import broken_rules
 from layerclock.errors import ArgumentError, TooNoisyError
 from layerclock.interfaces import DeviceOptions
 from layerclock.plugins import load_evaluator, load_space, open_device
@@ -121,8 +122,8 @@ def command(
 
     more: dict[str, float] = {}
     if fleet := fleet_choice():
-        if evaluator or inputs:
-            raise click.UsageError("--accuracy and --inputs are for devices of this machine")
+        if evaluator:
+            raise click.UsageError("--accuracy is for devices of this machine")
         tables = profile_on_fleet(fleet, device_names, options_of_device, boards, folder, measured, quiet)
     elif len(device_names) > 1 or boards:
         raise click.UsageError("several --device, and --board, are for a --fleet; here measure one device after the other")
@@ -217,18 +218,15 @@ def _summary(table: LatencyTable, path: Path) -> dict[str, object]:
 
 
 def _print_summary(table: LatencyTable, path: Path, more: dict[str, float]) -> None:
-    from layerclock.datasets.check import check_table
-
     counts = {level: table.level(level).num_rows for level in ("layer", "kernel", "network")}
-    broken = [finding for finding in check_table(table) if not finding.kept]
     rows = [
         *((f"{level}s", str(count)) for level, count in counts.items()),
         ("of the space's layers", f"{counts['layer']} of {table.coverage['layers_of_the_space']:.0f}"),
         ("networks that failed", str(table.level("network")["status"].to_pylist().count("failed"))),
-        ("noise floor", f"{table.noise_floor:.2%}"),
-        ("layer sum / end to end", f"{table.additivity['median']:.3f}"),
+        ("noise floor", told(table.noise_floor, ".2%")),
+        ("layer sum / end to end", told(table.additivity["median"], ".3f")),
         *(("runs undisturbed", f"{share:.0%}") for name, share in table.interference.items() if name == "undisturbed_share"),
-        ("verdict", "; ".join(f"NOT: {finding.rule} ({finding.detail})" for finding in broken if finding.serious) or "to be trusted"),
+        ("verdict", "; ".join(f"NOT: {rule}" for rule in broken_rules(table)) or "to be trusted"),
         *((name.replace("_", " "), f"{value:g}") for name, value in more.items()),
         ("table", str(path)),
     ]

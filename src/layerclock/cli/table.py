@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from layerclock.cli import table_card, table_dataset, table_diff, table_export, table_import, table_merge
-from layerclock.cli.output import json_option, print_json, print_table
+from layerclock.cli.output import json_option, print_json, print_table, told
 from layerclock.errors import TooNoisyError
 
 if TYPE_CHECKING:
@@ -55,8 +54,8 @@ def show(path: Path, level: str, top: int, as_json: bool) -> None:
         return
     facts = [
         ("space", table.space),
-        ("noise floor", _told(table.noise_floor, ".2%")),
-        ("layer sum / end to end", _told(table.additivity.get("median", float("nan")), ".3f")),
+        ("noise floor", told(table.noise_floor, ".2%")),
+        ("layer sum / end to end", told(table.additivity.get("median", float("nan")), ".3f")),
     ]
     facts += [("target", str(target)) for target in table.targets.values()]
     facts += [("processor", value) for target in table.targets.values() for name, value in target.fingerprint if name == "cpu"]
@@ -107,10 +106,6 @@ def check(paths: tuple[Path, ...], as_json: bool) -> None:
             f"not to be trusted: {broken[0]}" + (f", and {len(broken) - 1} more" if len(broken) > 1 else ""),
             "do what stands beside each broken rule",
         )
-
-
-def _told(value: float, form: str) -> str:
-    return "not told" if math.isnan(value) else format(value, form)
 
 
 def _origin(provenance: Provenance) -> tuple[str, str]:

@@ -20,13 +20,16 @@ __all__ = ["compact", "publish", "query"]
 def publish(paths: tuple[Path, ...], url: str, as_json: bool) -> None:
     """Add tables to a dataset of many devices. One that is there already adds nothing; several may publish at once.
 
+    A file that is no table stops it before anything is added.
+
     Example: layerclock table publish runs/*/table.parquet --to s3://latencies/lab
     """
     from layerclock.datasets.partitioned import LatencyDataset
     from layerclock.datasets.table import read_table
 
     dataset = LatencyDataset(url)
-    added = {str(path): dataset.append(read_table(path)) for path in paths}
+    tables = {str(path): read_table(path) for path in paths}
+    added = {path: dataset.append(table) for path, table in tables.items()}
     if as_json:
         print_json({"dataset": url, "rows_added": added})
     else:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
+from layerclock.devices.attribution import SourceGraph
 from layerclock.devices.export import Exporter
 from layerclock.errors import CampaignError, DeviceError, FleetError
 from layerclock.interfaces import DeviceOptions, ModelFile
@@ -154,3 +157,25 @@ def test_without_a_board_it_waits_for_a_while_and_keeps_what_was_measured(fleet:
     assert len(_parts(tmp_path / "campaign")) == 10
     assert set(_samples(table).values()) == {10}
     assert dict(table.target.fingerprint) == {"cpu": "one"}
+
+
+def test_networks_that_are_built_anew_or_quantised_there_are_the_desks(
+    fleet: Fleet, profile_tiny: ProfileTiny, tiny_space: SearchSpace, tiny_index: SiteIndex, tmp_path: Path
+) -> None:
+    """torch builds them from the space and the genome; INT8 is quantised by the desk's inputs."""
+    fleet.board("t1", "torch:cpu")
+    fleet.board("q1", "onnxruntime:cpu", LAYERCLOCK_CACHE=str(tmp_path / "board"))
+    fleet.wait("a1", "a3", "b2", "t1", "q1")
+    few = {"networks": 2, "holdout": 0, "calibration": 0}
+    model = Exporter(tiny_space)(make_plan(tiny_index, networks=2, holdout=0).profiled[0])
+    inputs = tmp_path / "inputs.npz"
+    np.savez(inputs, **{name: np.concatenate([one, one + 1]) for name, one in SourceGraph(model.path).example_inputs().items()})  # type: ignore[arg-type]  # numpy's stubs take any keyword for allow_pickle
+    quantised = DeviceOptions(precision="int8")
+    with fleet.cluster() as cluster:
+        eager = profile_tiny(open_fleet_device(cluster, "torch:cpu", DeviceOptions()), folder=tmp_path / "torch", **few)
+        device = open_fleet_device(cluster, "onnxruntime:cpu", quantised)
+        profile_tiny(device, folder=tmp_path / "int8", calibration_inputs=inputs, **few)
+    assert [row["status"] for row in eager.level("network").to_pylist()].count("failed") == 0
+    assert eager.level("layer").num_rows > 0
+    expected = open_device("onnxruntime:cpu", quantised).prepare(replace(model, calibration=inputs))  # type: ignore[attr-defined]
+    assert (tmp_path / "board" / "models" / expected.path.name).exists()
