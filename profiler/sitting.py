@@ -45,6 +45,7 @@ _TRIES = 3
 _LOADING_SHARE, _COVERING_SHARE = 0.45, 0.75
 # With a budget: the fewest rounds before a steady table ends the campaign, and a bound that no campaign should meet.
 _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 1000
+_GOLDEN = (5**0.5 - 1) / 2
 # If the first so many networks cannot be loaded, the rest cannot, either.
 _HOPELESS = 3
 # Exports run ahead of the workers that load them by this many networks.
@@ -103,10 +104,15 @@ class Sitting:
         """Measure all that is missing, in waves of networks that fit into memory.
 
         Where there are several waves, each is measured in two sittings, with the others between: the machine is another one after
-        some minutes, and no wave shall have its good ones, or its bad ones, alone.
+        some minutes, and no wave shall have its good ones, or its bad ones, alone. The waves of the second sitting have other members:
+        networks that were measured minutes apart are beside each other there, which tells their minutes from what they are themselves.
         """
         for share in (0.5, 1.0):
             queue = [number for number in self._record.loading_order() if self._is_missing(number)]
+            if share == 1.0:
+                queue = _dealt_out(queue)
+            elif self._limits.budget_s is None and not any(self._lacks(n, one) for n in queue for one in range(self._rounds_of(share))):
+                continue  # it goes on in its second sitting
             several = False
             while queue and monotonic() < self._end:
                 workers, queue = self._load_wave(queue)
@@ -200,7 +206,7 @@ class Sitting:
             worker = None
 
     def _measure_wave(self, workers: dict[int, NetworkWorker], end: float, part: float) -> None:
-        rounds = ceil(self._limits.rounds * part) if self._limits.budget_s is None else _MOST_ROUNDS
+        rounds = self._rounds_of(part) if self._limits.budget_s is None else _MOST_ROUNDS
         fixed = sum(self._lacks(number, one) for number in workers for one in range(rounds)) if self._limits.budget_s is None else 0
         done, begin = 0, monotonic()
         self._watch_rest(workers)
@@ -228,6 +234,9 @@ class Sitting:
                 self._rest_ns = worker.rest_readings()
                 self._seen.rest(self._rest_ns)
                 return
+
+    def _rounds_of(self, share: float) -> int:
+        return ceil(self._limits.rounds * share)
 
     def _lacks(self, number: int, round_number: int) -> bool:
         return round_number not in self._rounds.get(number, ())
@@ -287,3 +296,9 @@ class Sitting:
         profiled = sum(number < len(self._record.profiled) for number in loaded) / len(loaded)
         growth = _PROFILED_GROWTH * profiled + _TIMED_GROWTH * (1 - profiled)
         return at_begin is None or now is None or (at_begin - now) * growth < _MEMORY_SHARE * at_begin
+
+
+def _dealt_out(queue: list[int]) -> list[int]:
+    """In another order, in which any stretch of the old one is spread evenly over the whole (the multiples of the golden ratio)."""
+    place = np.arange(len(queue)) * _GOLDEN % 1.0
+    return [queue[position] for position in np.argsort(place)]

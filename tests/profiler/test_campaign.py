@@ -231,6 +231,29 @@ def test_a_long_plan_is_measured_in_waves_that_fit_into_memory(
     assert _keys(table) == _keys(fake_table)
     # How many are left to load, each time that a wave begins: every wave comes once for each half of the rounds.
     assert [progress.total for progress in told if progress.stage == "export and load" and progress.done == 0] == [22, 13, 6] * 2
+    # Those of one wave meet the others in the second half.
+    when = sorted((one.facts["begun_s"], one.round, one.network) for one in CampaignFolder(tmp_path).measurements())
+    first, second = ([network for _, round_, network in when if round_ == half] for half in (0, 1))
+    waves = [{*order[:9]} for order in (first, second)], [{*order[9:16]} for order in (first, second)]
+    assert all(before & after and before - after for before, after in waves)
+
+
+def test_a_campaign_goes_on_in_the_second_half_without_loading_for_the_first(
+    monkeypatch: pytest.MonkeyPatch, fake_table: LatencyTable, profile_tiny: ProfileTiny, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("layerclock.profiler.sitting._LOADED_AT_ONCE", 9)
+    told: list[Progress] = []
+
+    def stop(progress: Progress) -> None:
+        told.append(progress)
+        if [one.total for one in told if one.stage == "export and load" and one.done == 0] == [22, 13, 6, 22, 13]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        profile_tiny(open_device("fake:cpu"), folder=tmp_path, progress=stop)
+    told.clear()
+    assert _keys(profile_tiny(open_device("fake:cpu"), folder=tmp_path, progress=told.append)) == _keys(fake_table)
+    assert [one.total for one in told if one.stage == "export and load" and one.done == 0] == [13, 6]
 
 
 def test_the_last_wave_is_no_handful_of_networks(

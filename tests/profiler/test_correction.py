@@ -64,6 +64,30 @@ def test_what_slows_the_networks_beside_is_taken_off(boards: tuple[str, ...]) ->
     assert _spread(list(corrected(apart).values()), latency_ms) == pytest.approx(alone)
 
 
+def test_waves_of_other_members_tell_their_minutes_from_the_networks() -> None:
+    """Two waves of twenty networks, each measured in two sittings of two rounds, at four levels of the machine."""
+    latency_ms = np.random.default_rng(1).uniform(5.0, 15.0, 40)
+    numbers = np.arange(40)
+    halves, alternate = [numbers[:20], numbers[20:]], [numbers[::2], numbers[1::2]]
+
+    def spread(waves: list[np.ndarray]) -> float:
+        rng = np.random.default_rng(0)
+        times: dict[int, list[np.ndarray]] = {number: [] for number in numbers.tolist()}
+        begun: dict[int, list[float]] = {number: [] for number in numbers.tolist()}
+        for wave, (members, level) in enumerate(zip(waves, (0.0, 0.06, 0.01, 0.05), strict=True)):
+            for visit, number in enumerate([*rng.permutation(members), *rng.permutation(members)]):
+                times[number].append(latency_ms[number] * 1e6 * np.exp(level + rng.gamma(3.0, 0.01, 15)))
+                begun[number].append(300.0 * wave + 0.5 * visit)
+        slow = rng.choice([0.0, 0.1], 60)
+        runs = {
+            number: Runs(Timing(np.concatenate(times[number]), np.arange(60) // 15, slow), slow, np.array(begun[number]), ("",) * 4)
+            for number in numbers.tolist()
+        }
+        return _spread(list(corrected(runs).values()), latency_ms)
+
+    assert spread(halves + alternate) < 0.4 * spread(halves + halves)
+
+
 def test_neighbours_change_little_where_they_tell_nothing() -> None:
     latency_ms = np.random.default_rng(1).uniform(5.0, 15.0, 40)
     runs = _campaign(latency_ms, undisturbed_share=0.3, exposure=0.4)
