@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import csv
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
@@ -81,8 +82,11 @@ def results_csv(path: str, space: str = "ofa-mobilenetv3", column: str = "Top-1 
         for number, row in enumerate(_rows(file, column), start=2):
             try:
                 genome = index.canonical(made.from_ofa(ast.literal_eval(row[_CONFIGURATION]))[None])[0]
-                found.setdefault(tuple(genome.tolist()), []).append(float(row[column]))
-            except (ValueError, SyntaxError, KeyError, TypeError, GenomeError) as error:
+                percent = float(row[column])
+                if not isfinite(percent):
+                    raise ValueError(f"{percent} is no accuracy")
+                found.setdefault(tuple(genome.tolist()), []).append(percent)
+            except (ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError, GenomeError) as error:
                 raise ArgumentError(f"{file}, line {number}: no network of {space} with a number as {column!r}: {error}") from error
     if len(found) < _FEWEST:
         raise ArgumentError(f"{path} holds {len(found)} networks", f"at least {_FEWEST} are needed to tell the others' accuracy")
