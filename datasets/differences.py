@@ -4,11 +4,14 @@ The logarithm of the ratio is held against its standard error: Wald's test (Wass
 errors by the delta method (section 5.5). A row's own error is that of its 90 % interval; the noise floors of both tables are added to it,
 because whole sittings differ. False discoveries are controlled at the asked level over all rows together (Benjamini and
 Hochberg, JRSS B 57, 1995).
+
+What moves all rows alike may be the hour, and not what differs between the tables: on a shared machine the level of two campaigns may be
+some percent apart. Each row is therefore also held against the typical ratio of its level: what it changed on its own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, log, nan, sqrt
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -35,7 +38,8 @@ _HALF_WIDTH_90 = float(stats.norm.ppf(0.95))
 class Change:
     """One row in both tables: ``ratio`` is the second's latency over the first's, ``p`` corrected for the number of rows.
 
-    ``relative_error`` is the ratio's standard error, relative; NaN, with ``p`` NaN, where neither table tells any.
+    ``relative_error`` is the ratio's standard error, relative; NaN, with ``p`` NaN, where neither table tells any. ``own_ratio`` is the
+    ratio over the typical one of its level, with its own ``own_p``.
     """
 
     level: str
@@ -47,6 +51,9 @@ class Change:
     relative_error: float
     p: float
     significant: bool
+    own_ratio: float = 1.0
+    own_p: float = nan
+    own_significant: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +92,20 @@ def compare_tables(first: LatencyTable, second: LatencyTable, false_discoveries:
     found = [
         _change(identity, own[identity], other[identity], floors) for identity in common if _both_measured(own[identity], other[identity])
     ]
-    tested = [number for number, change in enumerate(found) if isfinite(change.p)]
-    corrected = [nan] * len(found)
-    if tested:
-        for number, p in zip(tested, stats.false_discovery_control([found[number].p for number in tested]), strict=True):
-            corrected[number] = float(p)
-    changes = tuple(
-        Change(one.level, one.role, one.key, one.first_us, one.second_us, one.ratio, one.relative_error, p, p <= false_discoveries)
-        for one, p in zip(found, corrected, strict=True)
-    )
-    changes = tuple(sorted(changes, key=lambda change: -abs(log(change.ratio))))
-    levels = dict.fromkeys(change.level for change in changes)
-    typical = {level: median(change.ratio for change in changes if change.level == level) for level in levels}
+    levels = dict.fromkeys(change.level for change in found)
+    typical = {level: median(change.ratio for change in found if change.level == level) for level in levels}
+    own_ratios = [change.ratio / typical[change.level] for change in found]
+    p = _corrected([_p(change.ratio, change.relative_error) for change in found])
+    own_p = _corrected([_p(ratio, change.relative_error) for ratio, change in zip(own_ratios, found, strict=True)])
+    changes = [
+        replace(
+            change, p=any_p, significant=any_p <= false_discoveries, own_ratio=ratio, own_p=alone, own_significant=alone <= false_discoveries
+        )
+        for change, any_p, ratio, alone in zip(found, p, own_ratios, own_p, strict=True)
+    ]
+    changes.sort(key=lambda change: -abs(log(change.ratio)))
     only_first, only_second = (tuple(one for one in mine if one not in theirs) for mine, theirs in ((own, other), (other, own)))
-    return Differences(changes, only_first, only_second, target, typical, floors, false_discoveries)
+    return Differences(tuple(changes), only_first, only_second, target, typical, floors, false_discoveries)
 
 
 def _by_identity(table: LatencyTable) -> dict[Identity, Row]:
@@ -116,8 +123,20 @@ def _change(identity: Identity, first: Row, second: Row, floors: tuple[float, fl
     ratio = second["latency_us"] / first["latency_us"]
     errors = [_own_error(first), _own_error(second), *(floor for floor in floors if isfinite(floor))]
     error = sqrt(sum(value**2 for value in errors if value is not None)) if any(value is not None for value in errors) else nan
-    p = float(2 * stats.norm.sf(abs(log(ratio)) / error)) if error > 0 else nan
-    return Change(*identity, first["latency_us"], second["latency_us"], ratio, error, p, significant=False)
+    return Change(*identity, first["latency_us"], second["latency_us"], ratio, error, nan, significant=False)
+
+
+def _p(ratio: float, error: float) -> float:
+    return float(2 * stats.norm.sf(abs(log(ratio)) / error)) if error > 0 else nan
+
+
+def _corrected(p: list[float]) -> list[float]:
+    """For the number of rows; NaN stays NaN."""
+    found, tested = [nan] * len(p), [number for number, one in enumerate(p) if isfinite(one)]
+    if tested:
+        for number, one in zip(tested, stats.false_discovery_control([p[number] for number in tested]), strict=True):
+            found[number] = float(one)
+    return found
 
 
 def _own_error(row: Row) -> float | None:

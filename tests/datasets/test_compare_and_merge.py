@@ -67,6 +67,7 @@ def test_a_change_of_everything_is_seen_at_every_level_and_both_ways(fake_table:
     there, back = compare_tables(fake_table, slow), compare_tables(slow, fake_table)
     assert {level: round(ratio, 6) for level, ratio in there.typical.items()} == {"layer": 2.0, "kernel": 2.0, "network": 2.0}
     assert all(change.significant for change in there.changes)
+    assert not any(change.own_significant for change in there.changes)
     for one, other in zip(
         sorted(there.changes, key=lambda c: (c.level, c.role, c.key)),
         sorted(back.changes, key=lambda c: (c.level, c.role, c.key)),
@@ -75,6 +76,18 @@ def test_a_change_of_everything_is_seen_at_every_level_and_both_ways(fake_table:
         assert one.key == other.key
         assert one.ratio == pytest.approx(1 / other.ratio)
         assert one.p == pytest.approx(other.p)
+
+
+def test_what_one_row_changed_on_its_own_is_told_from_what_moved_all(fake_table: LatencyTable) -> None:
+    """Of a table measured in a slower hour, in which one layer became slower, too."""
+    known = [number for number, row in enumerate(fake_table.rows.to_pylist()) if row["latency_us"] is not None]
+    slow = _edited(fake_table, lambda number, row: _scale(row, 1.3 * (1.5 if number == known[0] else 1.0)), runtime_version="2")
+    found = compare_tables(fake_table, slow)
+    (own,) = (change for change in found.changes if change.own_significant)
+    assert own == found.changes[0]
+    assert own.key == fake_table.rows["key"][known[0]].as_py()
+    assert own.own_ratio == pytest.approx(1.5)
+    assert sum(change.significant for change in found.changes) > 0.9 * len(found.changes)
 
 
 def test_rows_of_one_table_alone_are_named_and_what_tells_no_noise_has_no_p(fake_table: LatencyTable) -> None:
@@ -86,7 +99,7 @@ def test_rows_of_one_table_alone_are_named_and_what_tells_no_noise_has_no_p(fake
     found = compare_tables(bare, shorter)
     assert found.only_first == (tuple(bare.rows[name][0].as_py() for name in ("level", "role", "key")),)
     assert found.only_second == ()
-    assert all(np.isnan(change.p) and not change.significant for change in found.changes)
+    assert all(np.isnan(change.p) and not change.significant and not change.own_significant for change in found.changes)
 
 
 def test_tables_of_other_spaces_or_other_keys_are_not_compared(fake_table: LatencyTable) -> None:

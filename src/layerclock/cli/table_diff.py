@@ -27,7 +27,8 @@ __all__ = ["command"]
 def command(first: Path, second: Path, false_discoveries: float, top: int, as_json: bool) -> None:
     """Say what changed between two tables of one space, such as of two versions of a runtime, and what of it is more than noise.
 
-    Each row's interval and both tables' noise floors say what noise is; the number of rows is corrected for.
+    Each row's interval and both tables' noise floors say what noise is; the number of rows is corrected for. What all rows changed
+    alike may be the hour: "on its own" is what a row changed beside the typical one of its level.
 
     Example: layerclock table diff old/table.parquet new/table.parquet
     """
@@ -42,26 +43,26 @@ def command(first: Path, second: Path, false_discoveries: float, top: int, as_js
     facts += [(f"typical {level}", f"{ratio - 1:+.2%}") for level, ratio in found.typical.items()]
     facts += [("noise floors", " and ".join(f"{floor:.2%}" if isfinite(floor) else "not told" for floor in found.noise_floors))]
     facts += [
-        ("significant", _counted(found)),
+        ("significant", _counted([one.ratio for one in found.changes if one.significant], found)),
+        ("on their own", _counted([one.own_ratio for one in found.changes if one.own_significant], found)),
         ("only in the first", _listed(found.only_first)),
         ("only in the second", _listed(found.only_second)),
     ]
     print_table(f"{first} -> {second}", ("", ""), facts)
     shown = found.changes[:top] if top else found.changes
     cells = [
-        (f"{one.first_us:.1f}", f"{one.second_us:.1f}", f"{one.ratio - 1:+.1%}", f"{one.p:.2g}" if isfinite(one.p) else "-",
-         "yes" if one.significant else "no", one.level, one.key)
+        (f"{one.first_us:.1f}", f"{one.second_us:.1f}", f"{one.ratio - 1:+.1%}", "yes" if one.significant else "no",
+         f"{one.own_ratio - 1:+.1%}", "yes" if one.own_significant else "no", one.level, one.key)
         for one in shown
     ]  # fmt: skip
     click.echo()
     print_table(
-        f"{len(shown)} of {len(found.changes)} rows, most changed first", ("us", "us", "change", "p", "sure", "level", "key"), cells
+        f"{len(shown)} of {len(found.changes)} rows, most changed first", ("us", "us", "change", "sure", "own", "sure", "level", "key"), cells
     )
 
 
-def _counted(found: Differences) -> str:
-    slower = sum(one.significant and one.ratio > 1 for one in found.changes)
-    faster = sum(one.significant and one.ratio < 1 for one in found.changes)
+def _counted(ratios: list[float], found: Differences) -> str:
+    slower, faster = sum(ratio > 1 for ratio in ratios), sum(ratio < 1 for ratio in ratios)
     return f"{slower} slower, {faster} faster, of {len(found.changes)}; at most {found.level:.0%} of these by chance"
 
 
