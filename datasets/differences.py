@@ -95,13 +95,11 @@ def compare_tables(first: LatencyTable, second: LatencyTable, false_discoveries:
     levels = dict.fromkeys(change.level for change in found)
     typical = {level: median(change.ratio for change in found if change.level == level) for level in levels}
     own_ratios = [change.ratio / typical[change.level] for change in found]
-    p = _corrected([_p(change.ratio, change.relative_error) for change in found])
-    own_p = _corrected([_p(ratio, change.relative_error) for ratio, change in zip(own_ratios, found, strict=True)])
+    together = _corrected([_p(change.ratio, change.relative_error) for change in found])
+    alone = _corrected([_p(ratio, change.relative_error) for ratio, change in zip(own_ratios, found, strict=True)])
     changes = [
-        replace(
-            change, p=any_p, significant=any_p <= false_discoveries, own_ratio=ratio, own_p=alone, own_significant=alone <= false_discoveries
-        )
-        for change, any_p, ratio, alone in zip(found, p, own_ratios, own_p, strict=True)
+        replace(change, p=p, significant=p <= false_discoveries, own_ratio=ratio, own_p=own_p, own_significant=own_p <= false_discoveries)
+        for change, p, ratio, own_p in zip(found, together, own_ratios, alone, strict=True)
     ]
     changes.sort(key=lambda change: -abs(log(change.ratio)))
     only_first, only_second = (tuple(one for one in mine if one not in theirs) for mine, theirs in ((own, other), (other, own)))

@@ -56,9 +56,8 @@ def command(first: Path, second: Path, false_discoveries: float, top: int, as_js
         for one in shown
     ]  # fmt: skip
     click.echo()
-    print_table(
-        f"{len(shown)} of {len(found.changes)} rows, most changed first", ("us", "us", "change", "sure", "own", "sure", "level", "key"), cells
-    )
+    names = ("us", "us", "change", "sure", "own", "sure", "level", "key")
+    print_table(f"{len(shown)} of {len(found.changes)} rows, most changed first", names, cells)
 
 
 def _counted(ratios: list[float], found: Differences) -> str:
