@@ -11,7 +11,7 @@ some percent apart. Each row is therefore also held against the typical ratio of
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isfinite, log, nan, sqrt
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -51,9 +51,9 @@ class Change:
     relative_error: float
     p: float
     significant: bool
-    own_ratio: float = 1.0
-    own_p: float = nan
-    own_significant: bool = False
+    own_ratio: float
+    own_p: float
+    own_significant: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +89,20 @@ def compare_tables(first: LatencyTable, second: LatencyTable, false_discoveries:
     if not common:
         raise TableError("the tables have no row of one key in common", "compare tables of the same layers, kernels or networks")
     floors = (first.noise_floor, second.noise_floor)
-    found = [
-        _change(identity, own[identity], other[identity], floors) for identity in common if _both_measured(own[identity], other[identity])
-    ]
-    levels = dict.fromkeys(change.level for change in found)
-    typical = {level: median(change.ratio for change in found if change.level == level) for level in levels}
-    own_ratios = [change.ratio / typical[change.level] for change in found]
-    together = _corrected([_p(change.ratio, change.relative_error) for change in found])
-    alone = _corrected([_p(ratio, change.relative_error) for ratio, change in zip(own_ratios, found, strict=True)])
+    both = [identity for identity in common if _both_measured(own[identity], other[identity])]
+    ratios = [other[identity]["latency_us"] / own[identity]["latency_us"] for identity in both]
+    errors = [_error(own[identity], other[identity], floors) for identity in both]
+    levels = dict.fromkeys(level for level, _, _ in both)
+    typical = {level: median(ratio for (its, _, _), ratio in zip(both, ratios, strict=True) if its == level) for level in levels}
+    own_ratios = [ratio / typical[level] for (level, _, _), ratio in zip(both, ratios, strict=True)]
+    p, own_p = _corrected_p(ratios, errors), _corrected_p(own_ratios, errors)
     changes = [
-        replace(change, p=p, significant=p <= false_discoveries, own_ratio=ratio, own_p=own_p, own_significant=own_p <= false_discoveries)
-        for change, p, ratio, own_p in zip(found, together, own_ratios, alone, strict=True)
-    ]
+        Change(
+            level, role, key, own[level, role, key]["latency_us"], other[level, role, key]["latency_us"], ratios[row], errors[row],
+            p[row], p[row] <= false_discoveries, own_ratios[row], own_p[row], own_p[row] <= false_discoveries,
+        )
+        for row, (level, role, key) in enumerate(both)
+    ]  # fmt: skip
     changes.sort(key=lambda change: -abs(log(change.ratio)))
     only_first, only_second = (tuple(one for one in mine if one not in theirs) for mine, theirs in ((own, other), (other, own)))
     return Differences(tuple(changes), only_first, only_second, target, typical, floors, false_discoveries)
@@ -117,23 +119,19 @@ def _both_measured(first: Row, second: Row) -> bool:
     return all(row["latency_us"] is not None and isfinite(row["latency_us"]) and row["latency_us"] > 0 for row in (first, second))
 
 
-def _change(identity: Identity, first: Row, second: Row, floors: tuple[float, float]) -> Change:
-    ratio = second["latency_us"] / first["latency_us"]
+def _error(first: Row, second: Row, floors: tuple[float, float]) -> float:
+    """Standard error of the logarithm of the rows' ratio, NaN where nothing tells any."""
     errors = [_own_error(first), _own_error(second), *(floor for floor in floors if isfinite(floor))]
-    error = sqrt(sum(value**2 for value in errors if value is not None)) if any(value is not None for value in errors) else nan
-    return Change(*identity, first["latency_us"], second["latency_us"], ratio, error, nan, significant=False)
+    return sqrt(sum(value**2 for value in errors if value is not None)) if any(value is not None for value in errors) else nan
 
 
-def _p(ratio: float, error: float) -> float:
-    return float(2 * stats.norm.sf(abs(log(ratio)) / error)) if error > 0 else nan
-
-
-def _corrected(p: list[float]) -> list[float]:
-    """For the number of rows; NaN stays NaN."""
-    found, tested = [nan] * len(p), [number for number, one in enumerate(p) if isfinite(one)]
+def _corrected_p(ratios: list[float], errors: list[float]) -> list[float]:
+    """Whether each ratio is another than 1, corrected for the number of rows; NaN where its error is not known."""
+    found, tested = [nan] * len(ratios), [number for number, error in enumerate(errors) if error > 0]
     if tested:
-        for number, one in zip(tested, stats.false_discovery_control([p[number] for number in tested]), strict=True):
-            found[number] = float(one)
+        p = [float(2 * stats.norm.sf(abs(log(ratios[number])) / errors[number])) for number in tested]
+        for number, corrected in zip(tested, stats.false_discovery_control(p), strict=True):
+            found[number] = float(corrected)
     return found
 
 

@@ -176,7 +176,7 @@ def _kept(file: SentFile) -> Answer:
         return Answer("fine" if has_file(file.name) else "absent")
     data = file.data
     if hashlib.sha256(data).hexdigest() != Path(file.name).stem:
-        return Answer("failed", message="the model did not arrive as it was sent", hint="send it again")
+        return Answer("failed", message="a file did not arrive as it was sent", hint="send it again")
     write_atomically(_path(file.name), lambda draft: draft.write_bytes(data))
     return Answer("fine")
 

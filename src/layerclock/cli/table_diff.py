@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from layerclock.cli.output import json_option, print_json, print_table
+from layerclock.cli.output import json_option, print_json, print_table, told
 
 if TYPE_CHECKING:
     from layerclock.datasets.differences import Differences
@@ -41,7 +40,7 @@ def command(first: Path, second: Path, false_discoveries: float, top: int, as_js
         return
     facts = [(name, f"{own} -> {other}") for name, (own, other) in found.target.items()] or [("target", "the same")]
     facts += [(f"typical {level}", f"{ratio - 1:+.2%}") for level, ratio in found.typical.items()]
-    facts += [("noise floors", " and ".join(f"{floor:.2%}" if isfinite(floor) else "not told" for floor in found.noise_floors))]
+    facts += [("noise floors", " and ".join(told(floor, ".2%") for floor in found.noise_floors))]
     facts += [
         ("significant", _counted([one.ratio for one in found.changes if one.significant], found)),
         ("on their own", _counted([one.own_ratio for one in found.changes if one.own_significant], found)),
