@@ -3,7 +3,8 @@
 All 15,625 cells have a published accuracy (CIFAR-10, 200 epochs) and latencies (LAYERCLOCK_DATA/nb201_*.parquet), so that the true
 hypervolume is exact. Counted are the evaluations to 99 % of it, accuracy and latency both to be evaluated; a run ends there, or after 500.
 
-``python benchmarks/search_nasbench201.py [--quick] [--device pixel3]``, about 15 minutes a device.
+``python benchmarks/search_nasbench201.py [--quick] [--device pixel3] [--algorithm scout]``, about 15 minutes a device, twelve of them for
+LINAS as in DyNAS-T's code.
 """
 
 from __future__ import annotations
@@ -63,7 +64,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two seeds, 150 evaluations, one device")
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--device", action="append", choices=DEVICES, help="this device only")
+    parser.add_argument("--device", action="append", choices=DEVICES, help="this device only; may be repeated")
+    parser.add_argument(
+        "--algorithm", action="append", choices=[one.name for one in CONTENDERS], help="this algorithm only; may be repeated"
+    )
     arguments = parser.parse_args()
     data = os.environ.get("LAYERCLOCK_DATA")
     if not data:
@@ -85,7 +89,8 @@ def main() -> int:
         reference, ideal = np.array([np.quantile(known[:, 0], 0.9), -50.0]), front.min(axis=0)
         true = hypervolume((front - ideal) / (reference - ideal), np.ones(2))
         stage = Stage(space, problem.objectives, problem.truth, reference, ideal, LEVEL * true)
-        found = curves(stage, CONTENDERS, 150 if arguments.quick else EVALUATIONS, 2 if arguments.quick else arguments.seeds)
+        chosen = [one for one in CONTENDERS if not arguments.algorithm or one.name in arguments.algorithm]
+        found = curves(stage, chosen, 150 if arguments.quick else EVALUATIONS, 2 if arguments.quick else arguments.seeds)
         for name, several in found.items():
             needed = np.array([evaluations_to(curve, LEVEL * true) for curve in several])
             figures[f"{device}_{name.replace('-', '_')}_evaluations_to_99_percent"] = float(min(np.median(needed), 9999.0))

@@ -14,6 +14,7 @@ from pymoo.core.problem import Problem
 from pymoo.operators.crossover.sbx import SBX
 from pymoo.operators.mutation.pm import PM
 from pymoo.operators.repair.rounding import RoundingRepair
+from pymoo.operators.sampling.rnd import IntegerRandomSampling
 from pymoo.optimize import minimize
 from sklearn.linear_model import Ridge
 from threadpoolctl import threadpool_limits
@@ -129,8 +130,9 @@ def evaluations_to(curve: FloatArray, level: float) -> float:
 def linas_as_coded(space: SearchSpace, objectives: Sequence[Objective], evaluations: int, population: int, seed: int) -> Genomes:
     """LINAS with the settings of DyNAS-T's code under pymoo 0.6: networks evaluated in order, repetitions included, int64[evaluations, G].
 
-    Ridge predictors on the one-hot encoding without masks; the inner NSGA-II starts from the last batch, mutates with PM(prob=0.02), which
-    since pymoo 0.6 is per individual, and its whole last population is evaluated, whatever was evaluated before.
+    Ridge predictors on the one-hot encoding without masks; the inner NSGA-II starts at random each time, mutates with PM(prob=0.02),
+    which since pymoo 0.6 is per individual, ends after 20,000 / population generations, however few new networks each of them has, and
+    its whole last population is evaluated, whatever was evaluated before (search/evolutionary.py and search/tactic/linas.py there).
     """
     index = SiteIndex.of(space)
     rng = np.random.default_rng(seed)
@@ -151,10 +153,10 @@ def linas_as_coded(space: SearchSpace, objectives: Sequence[Objective], evaluati
 
         problem = Inner(n_var=len(index.genes), n_obj=len(objectives), xl=0, xu=index.cardinality - 1, vtype=int)
         algorithm = NSGA2(
-            pop_size=population, sampling=batch, crossover=SBX(prob=0.9, eta=15.0, vtype=float, repair=RoundingRepair()),
+            pop_size=population, sampling=IntegerRandomSampling(), crossover=SBX(prob=0.9, eta=15.0, vtype=float, repair=RoundingRepair()),
             mutation=PM(prob=0.02, eta=20.0, vtype=float, repair=RoundingRepair()), eliminate_duplicates=True,
         )  # fmt: skip
-        found = minimize(problem, algorithm, ("n_eval", 20_000), seed=seed)
+        found = minimize(problem, algorithm, ("n_gen", 20_000 // population), seed=seed)
         batch = np.asarray(found.pop.get("X"), dtype=np.int64)
     return index.canonical(np.concatenate(told)[:evaluations])
 
