@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 DEVICES = ("onnxruntime:cpu", "openvino:CPU")
 # How many times the errors on these networks were looked at while features or model were still changed.
-LOOKS = 4
+LOOKS = 6
 _CALIBRATION = 5
 _TURNS = 4
 _DRAWS = 20

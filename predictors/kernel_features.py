@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 
     from layerclock.network import Kernel
 
-__all__ = ["FAMILIES", "Roofline", "Vocabulary", "describe", "family", "weight_bytes", "work"]
+__all__ = ["FAMILIES", "FEATURES_VERSION", "Roofline", "Vocabulary", "describe", "family", "weight_bytes", "work"]
 
 FloatArray = npt.NDArray[np.float64]
 
+# Raise it when features change: what older files were fitted to, they are asked with. The second brought the weights of the whole
+# network, the third how well blocks of several vectors are filled.
+FEATURES_VERSION = 3
 # A kernel is of the first family that claims one of its operators.
 _CLAIMS: tuple[tuple[str, frozenset[str]], ...] = (
     ("attention", frozenset({"Attention", "MultiHeadAttention"})),
@@ -49,6 +52,8 @@ _CLAIMS: tuple[tuple[str, frozenset[str]], ...] = (
         }),
     ),
 )  # fmt: skip
+# Channels that a matrix product computes at once: two to four vectors of 16.
+_BLOCKS = (32, 48, 64)
 # Bytes of a number whose type is not known.
 _USUAL_WIDTH = 4
 # What only moves numbers; reorders, which the model does not know, among it.
@@ -189,18 +194,23 @@ def _words(found: Iterable[str]) -> tuple[str, ...]:
 
 
 def describe(
-    kernels: Sequence[Kernel], words: Vocabulary, roofline: Roofline, caches: Sequence[float], network_bytes: FloatArray | None
+    kernels: Sequence[Kernel],
+    words: Vocabulary,
+    roofline: Roofline,
+    caches: Sequence[float],
+    network_bytes: FloatArray,
+    version: int = FEATURES_VERSION,
 ) -> FloatArray:
     """Features float64[K, F]; the last column is the logarithm of the roofline time in us.
 
     ``caches`` are the sizes of the machine's caches in bytes, the smallest first. ``network_bytes`` float64[K] are those of all
     weights of the network in which each kernel runs: where they exceed the last cache, each kernel finds its own gone from there.
-    None leaves that feature out, as predictors of format 1 do.
+    ``version`` up to :data:`FEATURES_VERSION` leaves out what came later.
     """
-    rows = [_numbers(kernel, words, caches) for kernel in kernels]
+    rows = [_numbers(kernel, words, caches, _BLOCKS if version >= 3 else ()) for kernel in kernels]
     sizes = np.array([_work(kernel) for kernel in kernels]).reshape(-1, 2)
     numbers = np.array(rows, dtype=np.float64).reshape(len(kernels), -1)
-    around = [] if network_bytes is None else [np.log1p(network_bytes)]
+    around = [np.log1p(network_bytes)] if version >= 2 else []
     return np.column_stack([numbers, *around, np.log(roofline.time_us(sizes[:, 0], sizes[:, 1]))])
 
 
@@ -239,13 +249,13 @@ def _log(value: float) -> float:
     return log(1 + value)
 
 
-def _numbers(kernel: Kernel, words: Vocabulary, caches: Sequence[float]) -> list[float]:
+def _numbers(kernel: Kernel, words: Vocabulary, caches: Sequence[float], blocks: Sequence[int]) -> list[float]:
     shape = _Shapes.of(kernel)
     read, weights, made = _bytes(kernel)
     macs, moved = _macs(kernel), read + weights + made
     counts = _without_bias(kernel)
-    per_group_in = shape.channels_in / shape.groups
-    per_group_out = shape.channels_out / shape.groups
+    per_group_in, per_group_out = shape.channels_in / shape.groups, shape.channels_out / shape.groups
+    all_channels = (shape.channels_in, shape.channels_out, per_group_in, per_group_out)
     permutation = dict(kernel.attributes).get("perm", "")
     numbers = [
         _log(macs), _log(read), _log(weights), _log(made), _log(moved), _log(macs / max(1, moved)), _log(macs / max(1, made)),
@@ -253,11 +263,7 @@ def _numbers(kernel: Kernel, words: Vocabulary, caches: Sequence[float]) -> list
         _log(shape.columns_out), _log(shape.rows_out * shape.columns_out), _log(per_group_in), _log(per_group_out), _log(shape.groups),
         shape.kernel[0], shape.kernel[1], shape.strides[0], shape.strides[1], shape.dilations[0],
         # How well vectors of 8 and 16 and rows of the plane are filled.
-        *(
-            _filled(channels, vector)
-            for channels in (shape.channels_in, shape.channels_out, per_group_in, per_group_out)
-            for vector in (8, 16)
-        ),
+        *(_filled(channels, vector) for channels in all_channels for vector in (8, 16)),
         shape.columns_out % 8, shape.channels_out % 8 == 0, shape.channels_in % 4 == 0,
         # The working set and its parts against each cache.
         *(_log(size) - _log(cache) for cache in caches for size in (moved, weights)),
@@ -270,6 +276,7 @@ def _numbers(kernel: Kernel, words: Vocabulary, caches: Sequence[float]) -> list
     numbers += [float(kernel.op == kind) for kind in words.kinds]
     numbers += [float(kernel.implementation == one) for one in words.implementations]
     numbers += [float(kernel.layout == layout) for layout in words.layouts]
+    numbers += [_filled(channels, block) for channels in all_channels for block in blocks]
     return [float(number) for number in numbers]
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from layerclock.errors import PredictorError
-from layerclock.predictors.kernel_features import FAMILIES, Roofline, Vocabulary, describe, family, weight_bytes
+from layerclock.predictors.kernel_features import FAMILIES, FEATURES_VERSION, Roofline, Vocabulary, describe, family, weight_bytes
 from layerclock.predictors.portable import METADATA_KEY, open_model, read_card, read_model
 from layerclock.target import Target
 
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["Combination", "KernelCard", "KernelPrediction", "KernelPredictor", "load_kernelwise"]
 
 FloatArray = npt.NDArray[np.float64]
-
-# What is written. Files of format 1 know nothing of the network around a kernel.
-_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,7 @@ class KernelCard:
     ``family_errors`` are the mean relative errors on kernels that were left out of the fit, and ``unknown_error`` is what kernels count
     for of which nothing is known; a network's interval is its prediction plus and minus ``interval_factor`` times its kernels' mean
     error, weighted by time, and holds ``interval_level`` of networks. ``lacking`` is what regressors of logarithms lack on the whole:
-    every kernel's time is multiplied by it.
+    every kernel's time is multiplied by it. ``format`` is the version of the features that the regressors see.
     ``fusions`` maps operators joined by ``+`` to the kind, implementation and layout of the kernel that they were fused to.
     """
 
@@ -74,7 +71,7 @@ class KernelCard:
     fusions: Mapping[str, tuple[str, str, str]]
     table_hash: str
     tool: str
-    format: int = _FORMAT
+    format: int = FEATURES_VERSION
 
     def to_json(self) -> str:
         """The card as JSON, with the format's version and the unit."""
@@ -84,7 +81,8 @@ class KernelCard:
     def from_json(cls, text: str) -> KernelCard:
         """Inverse of :meth:`to_json`; raises ``ValueError``, ``KeyError`` or ``TypeError`` on other text."""
         fields: dict[str, Any] = json.loads(text)
-        if fields["format"] not in range(1, _FORMAT + 1) or fields.pop("unit") != "us" or tuple(fields.pop("families")) != FAMILIES:
+        known = fields["format"] in range(1, FEATURES_VERSION + 1)
+        if not known or fields.pop("unit") != "us" or tuple(fields.pop("families")) != FAMILIES:
             raise ValueError("written by a version that this one does not know")
         words = fields["words"]
         named = {name: tuple(map(str, words[name])) for name in ("operators", "kinds", "implementations", "layouts", "dtypes")}
@@ -157,7 +155,7 @@ class KernelPredictor:
             return np.zeros(0)
         card = self.card
         around = np.full(len(kernels), weight_bytes(kernels).sum()) if network_bytes is None else network_bytes
-        features = describe(kernels, card.words, card.roofline, card.caches, around if card.format > 1 else None).astype(np.float32)
+        features = describe(kernels, card.words, card.roofline, card.caches, around, card.format).astype(np.float32)
         families = np.array([FAMILIES.index(family(kernel)) for kernel in kernels], dtype=np.int64)
         try:
             (times,) = self._session.run(["kernel_us"], {"features": features, "family": families})

@@ -34,7 +34,7 @@ def _dense(draft: Draft, x: Tensor) -> Tensor:
     sizes = [(3, 3)] * 6 + [(5, 5), (7, 7), (1, 3), (3, 1), (1, 7), (7, 1), (2, 2)]
     size = sizes[draft.pick(*range(len(sizes)))] if min(x.shape[2:]) >= 4 else (3, 3)
     dilation = 2 if size == (3, 3) and draft.chance(0.1) else 1
-    out = x.shape[1] if draft.chance(0.4) else draft.width(high=max(16, min(384, 3_000_000 // (x.shape[1] * prod(size)))))
+    out = x.shape[1] if draft.chance(0.4) else draft.width(high=max(16, min(512, 3_000_000 // (x.shape[1] * prod(size)))))
     y = conv(draft, x, out, size, _stride(draft, x), dilation=dilation, bias=draft.chance(0.9))
     return activation(draft, residual(draft, x, y))
 

@@ -30,10 +30,16 @@ class Tensor:
 
 
 class Draft:
-    """An ONNX graph while it is being drawn. Every node's name begins with the one layer that a composite is."""
+    """An ONNX graph while it is being drawn. Every node's name begins with the one layer that a composite is.
 
-    def __init__(self, generator: np.random.Generator, layer: str) -> None:
+    ``unit`` is what its numbers of channels are multiples of, as far as they are not smaller; ``narrowest`` is the fewest of them from
+    now on, where so many are allowed.
+    """
+
+    def __init__(self, generator: np.random.Generator, layer: str, unit: int = 8) -> None:
         self.generator = generator
+        self.narrowest = 1
+        self._unit = unit
         self._layer = layer
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
@@ -76,9 +82,11 @@ class Draft:
         return bool(self.generator.random() < probability)
 
     def width(self, low: int = 8, high: int = 512) -> int:
-        """A number of channels, even on a logarithmic scale; mostly a multiple of eight, as in published networks."""
+        """A number of channels, even on a logarithmic scale, in whole units or, below one, in whole powers of two."""
+        low = min(max(low, self.narrowest), high)
         width = float(np.exp(self.generator.uniform(np.log(low), np.log(high))))
-        return max(low, round(width / 8) * 8 if self.chance(0.85) else round(width / 2) * 2)
+        unit = min(self._unit, 1 << int(np.log2(width)))
+        return max(low, round(width / unit) * unit)
 
     def model(self, given: Tensor, result: Tensor) -> onnx.ModelProto:
         """The whole, checked."""

@@ -2,7 +2,7 @@
 
 ``table-schema-1``: one row of each level and role of a campaign on ``fake:cpu``, and a failed network; as Parquet, and the
 same content as JSON that no code of this project reads back. ``predictor-format-1``: a layer-wise predictor, and what it
-answered; ``kernelwise-format-2``: the same of a kernel-wise one, as format 1 was written before. A new
+answered; ``kernelwise-format-3``: the same of a kernel-wise one, as formats 1 and 2 were written before. A new
 schema or format gets files of its own: add them here, keep the old ones.
 
     LAYERCLOCK_CACHE=FOLDER python tests/golden/make_golden.py
@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 
 
 def main() -> None:
-    """Write the golden files of table schema 1, predictor format 1 and kernel-wise format 2."""
+    """Write the golden files of table schema 1, predictor format 1 and kernel-wise format 3."""
     space = load_space("digits-mobilenetv3:width=0.25,resolution=32")
     with tempfile.TemporaryDirectory() as folder:
         table = profile(open_device("fake:cpu"), space, folder, networks=14, holdout=2, rounds=2, runs=5)
@@ -90,7 +90,7 @@ def _kernelwise() -> None:
     models = fit_models(rows.kernels, rows.times_us, rows.network_bytes, caches_of(table.target), bags=1, trees=3)
     card = replace(fit_kernelwise(table).card, words=models.words, roofline=models.roofline)
     predictor = build_kernel_predictor(models, card)
-    predictor.save(HERE / "kernelwise-format-2.onnx")
+    predictor.save(HERE / "kernelwise-format-3.onnx")
     kernels = rows.kernels[:3]
     prediction = predictor.predict(kernels)
     answers = {
@@ -102,7 +102,7 @@ def _kernelwise() -> None:
         "upper_ms": prediction.upper_ms,
         "coverage": prediction.coverage,
     }
-    (HERE / "kernelwise-format-2.json").write_text(json.dumps(answers, indent=1) + "\n")
+    (HERE / "kernelwise-format-3.json").write_text(json.dumps(answers, indent=1) + "\n")
 
 
 if __name__ == "__main__":

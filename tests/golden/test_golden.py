@@ -50,7 +50,7 @@ def test_a_predictor_of_format_1_answers_as_it_did() -> None:
         assert getattr(predictions, name).tolist() == pytest.approx(expected[name], rel=1e-6), name
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_kernelwise_predictor_of_every_format_answers_as_it_did(version: int) -> None:
     expected = json.loads((HERE / f"kernelwise-format-{version}.json").read_text())
     predictor = load_kernelwise(HERE / f"kernelwise-format-{version}.onnx")

@@ -76,11 +76,24 @@ def test_weights_of_some_networks_fill_the_last_cache() -> None:
         [
             sum(int(np.prod(one.dims)) for one in composite(theme, seed).graph.initializer)
             for theme in ("pool", "mixed")
-            for seed in range(12)
+            for seed in range(20)
         ]
     )
     assert params.max() > 10_000_000
-    assert np.median(params) < 3_000_000
+    assert np.median(params) < 5_000_000
+
+
+def test_channels_of_a_network_come_in_one_unit_and_convolutions_of_heavy_ones_are_large() -> None:
+    models = [composite("dense", seed) for seed in range(24)]
+    widths = [
+        [one.dims[0] for one in model.graph.initializer if len(one.dims) == 4 and one.dims[0] >= 64 and one.dims[1] > 1] for model in models
+    ]
+    shares = {unit: np.mean([all(width % unit == 0 for width in wide) for wide in widths if wide]) for unit in (64, 8, 2)}
+    assert 0.1 < shares[64] < 0.6
+    assert 0.6 < shares[8] < 1.0
+    assert shares[2] == 1.0
+    convolved = [sum(int(np.prod(one.dims)) for one in model.graph.initializer if len(one.dims) == 4) for model in models]
+    assert sum(params > 2_000_000 for params in convolved) >= 2
 
 
 def test_the_space_has_a_name_to_find_it_by() -> None:
