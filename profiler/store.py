@@ -7,7 +7,6 @@ stopped at any moment and goes on where it was.
 
 from __future__ import annotations
 
-import fcntl
 import json
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from layerclock.atomic import make_folder, write_atomically
+from layerclock.atomic import locked, make_folder, write_atomically
 from layerclock.errors import CampaignError
 from layerclock.interfaces import KernelTimes
 from layerclock.network import Kernel, TensorSpec
@@ -132,14 +131,8 @@ class CampaignFolder:
 
         Raises :class:`CampaignError` if another one holds it.
         """
-        make_folder(self.path)
-        with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise CampaignError(
-                    f"another process is measuring into {self.path}", "wait for it, or choose another folder with -o"
-                ) from error
+        busy = CampaignError(f"another process is measuring into {self.path}", "wait for it, or choose another folder with -o")
+        with locked(self.path, busy):
             for draft in (self.path / "parts").glob(".*"):  # left by a process that was killed while it wrote
                 draft.unlink(missing_ok=True)
             yield

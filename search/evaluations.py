@@ -29,7 +29,8 @@ class Screened:
     """New networks with their cheap values: ``values`` float64[n, K] with NaN where nothing was evaluated.
 
     ``recorded`` bool[n] tells the evaluations from the networks that a cheap constraint rejected, whose ``violation``
-    float64[n] is above 0; ``reasons`` say why an evaluation failed, "" where it did not.
+    float64[n] is above 0; ``reasons`` say why an evaluation failed, "" where it did not. Of those that are ``remembered`` bool[n] from an
+    earlier run, all values are known.
     """
 
     genomes: GenomeArray
@@ -37,11 +38,12 @@ class Screened:
     violation: FloatArray
     reasons: list[str]
     recorded: npt.NDArray[np.bool_]
+    remembered: npt.NDArray[np.bool_]
 
     @property
     def open(self) -> npt.NDArray[np.int64]:
         """Rows whose expensive measures are to be evaluated."""
-        return np.flatnonzero([kept and not reason for kept, reason in zip(self.recorded, self.reasons, strict=True)])
+        return np.flatnonzero(self.recorded & ~self.remembered & [not reason for reason in self.reasons])
 
 
 def measure(objective: Objective, genomes: GenomeArray) -> tuple[FloatArray, list[str]]:
@@ -112,7 +114,7 @@ class Evaluations:
         self.remembered.update(earlier)
 
     def screen(self, genomes: GenomeArray, room: int) -> Screened:
-        """The cheap values of new canonical ``genomes`` int64[N, G], of which up to ``room`` will be recorded.
+        """The cheap values of new canonical ``genomes`` int64[N, G], of which up to ``room`` will be recorded; all of those remembered.
 
         What comes after the last one that finds room is left out. Raises as :func:`measure` does.
         """
@@ -123,8 +125,15 @@ class Evaluations:
         beyond = hard_violation(self._cheap_constraints, self.measures, genomes, values)
         recorded = failed | (beyond == 0)
         end = int(np.searchsorted(np.cumsum(recorded), room) + 1)
-        screened = Screened(genomes[:end], values[:end], beyond[:end], reasons[:end], recorded[:end])
+        screened = Screened(
+            genomes[:end], values[:end], beyond[:end], reasons[:end], recorded[:end], np.zeros(len(genomes), dtype=np.bool_)[:end]
+        )  # fmt: skip
         self._reject(screened)
+        for row in screened.open:
+            known = self.remembered.get(screened.genomes[row].tobytes())
+            if known is not None:
+                screened.values[row, self._dear], screened.reasons[row] = known[0][self._dear], known[1]
+                screened.remembered[row] = True
         return screened
 
     def evaluate(self, screened: Screened, done: Callable[[], None]) -> None:
@@ -132,13 +141,8 @@ class Evaluations:
         begin = 0
         while begin < len(screened.genomes):
             rows = np.arange(begin, min(begin + self._chunk, len(screened.genomes)))
-            wanted = np.intersect1d(rows, screened.open)
-            known = [row for row in wanted if screened.genomes[row].tobytes() in self.remembered]
-            for row in known:
-                values, screened.reasons[row] = self.remembered[screened.genomes[row].tobytes()]
-                screened.values[row, self._dear] = values[self._dear]
             start = monotonic()
-            self._fill(screened.genomes, screened.values, screened.reasons, np.setdiff1d(wanted, known), cheap=False)
+            self._fill(screened.genomes, screened.values, screened.reasons, np.intersect1d(rows, screened.open), cheap=False)
             spent_s = monotonic() - start
             self.record(screened, rows)
             begin += len(rows)

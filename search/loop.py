@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from numbers import Integral
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from layerclock.errors import ArgumentError
+from layerclock.atomic import locked
+from layerclock.errors import ArgumentError, SearchError
 from layerclock.interfaces import HasLiveOperations
 from layerclock.plugins import load_plugin
 from layerclock.search.evaluations import Evaluations, Screened, as_measured
 from layerclock.search.infeasible import nothing_feasible
-from layerclock.search.objective import Constraint, FloatArray, Objective
 from layerclock.search.result import SearchResult, Stop
-from layerclock.search.task import Task
+from layerclock.search.task import Task, checked
 from layerclock.search.variation import Variation, distinct
-from layerclock.space import GenomeArray, SiteIndex
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from contextlib import AbstractContextManager
 
     from layerclock.interfaces import SearchSpace
+    from layerclock.search.objective import Constraint, FloatArray, Objective
+    from layerclock.space import GenomeArray
 
 __all__ = ["Algorithm", "AlgorithmFactory", "Search", "pareto_search"]
 
@@ -36,9 +40,6 @@ _MAX_FAILED = 10
 
 _FEWEST, _USUAL_MOST = 10, 50
 _WRITE_EVERY_S = 1.0
-
-# Columns of evaluations.parquet that are neither a gene nor a measure.
-_RESERVED = {"evaluation", "genome", "feasible", "pareto", "failure"}
 
 
 class Algorithm(Protocol):
@@ -80,9 +81,9 @@ class Search:
     ``start`` int64[W, G] are networks to begin with (of a warm start), and ``allowed`` the positions that each gene may take.
     One seed gives one result.
 
-    With ``folder``, every evaluation is written there within a second or so, and a search of the same settings that finds
-    itself there goes on: it proposes the same networks again and remembers their values. ``workers`` networks are evaluated at
-    the same time, in threads.
+    With ``folder``, every evaluation is written there within a second or so, those of which it is told at once, and a search of the same
+    settings that finds itself there goes on: it proposes the same networks again and remembers their values. ``workers`` networks are
+    evaluated at the same time, in threads.
 
     Raises :class:`ArgumentError` and :class:`~layerclock.errors.UnknownNameError` for arguments that cannot be,
     :class:`SearchError` if the folder holds another search, and :class:`~layerclock.errors.MissingExtraError` without pymoo.
@@ -101,24 +102,25 @@ class Search:
         start: GenomeArray | None = None,
         allowed: Sequence[Sequence[int]] | None = None,
         workers: int = 1,
-        folder: Path | None = None,
+        folder: Path | str | None = None,
     ) -> None:
-        index = SiteIndex.of(space)
-        measures = _checked_measures(index, objectives, metrics)
-        names = [measured.name for measured in measures]
-        foreign = [measured.name for measured in measures if measured.space_digest not in ("", index.digest)]
-        if foreign:
-            raise ArgumentError(
-                f"the objective {foreign[0]!r} is for networks of another space than {space.name!r}", "fit a predictor for this space"
-            )
-        limits = tuple(Constraint.parse(str(constraint), names) for constraint in constraints)
+        index, measures, limits = checked(space, objectives, constraints, metrics)
         population = max(_FEWEST, min(_USUAL_MOST, evaluations // 10)) if population is None else population
+        if not all(isinstance(number, Integral) for number in (evaluations, population, seed, workers)):
+            raise ArgumentError(
+                f"evaluations={evaluations!r}, population={population!r}, seed={seed!r}, workers={workers!r} are not all whole numbers",
+                "such as evaluations=100",
+            )
         if evaluations < 1 or population < 2 or seed < 0 or workers < 1:
             raise ArgumentError(
                 f"evaluations={evaluations}, population={population}, seed={seed}, workers={workers} is not a search",
                 "evaluations >= 1, population >= 2, seed >= 0, workers >= 1",
             )
         begin = np.zeros((0, len(index.genes)), dtype=np.int64) if start is None else distinct(index.canonical(start), set())
+        if allowed is not None and len(allowed) != len(index.genes):
+            raise ArgumentError(
+                f"choices of {len(allowed)} genes are allowed, and {space.name!r} has {len(index.genes)}", "one entry a gene"
+            )
         live = space.live_operations if isinstance(space, HasLiveOperations) else None
         self.task = Task(index, Variation(index, allowed), measures, len(objectives), limits, evaluations, population, seed, begin, live)
         factory = load_plugin("algorithms", algorithm) if isinstance(algorithm, str) else algorithm
@@ -126,14 +128,14 @@ class Search:
         self._space = space.name
         held = [list(map(int, row)) for row in self.task.variation.choices] if allowed is not None else []
         self._begun_with = hashlib.sha256(repr((begin.tolist(), held)).encode()).hexdigest()[:16] if len(begin) or held else ""
-        self._folder = folder
+        self._folder = None if folder is None else Path(folder)
         self._written_s = -np.inf
         self.stopped: Stop = ""
         self.record = Evaluations(measures, limits, workers)
-        if folder is not None:
+        if self._folder is not None:
             from layerclock.search.result_files import read_evaluations  # here, so that pyarrow is needed only for files
 
-            self.record.remember(read_evaluations(folder, self.result()))
+            self.record.remember(read_evaluations(self._folder, self.result()))
         self._rng = np.random.default_rng([seed, 1])  # not the algorithm's own stream
         self._seen: set[bytes] = set()
         self._asked: Screened | None = None
@@ -165,8 +167,18 @@ class Search:
     def ask(self) -> GenomeArray:
         """The next networks to evaluate, int64[n, G]: new, canonical, and within the hard constraints on cheap measures.
 
-        None where the search has ended. Asked again before it is told, it gives the same ones.
+        None where the search has ended. Asked again before it is told, it gives the same ones. Batches of which everything is known,
+        as the folder remembers it or as a cheap measure failed, are recorded on the way.
         """
+        while True:
+            self._propose()
+            if self._asked is None or len(self._asked.open):
+                break
+            self._record_asked()
+        return np.zeros((0, len(self.task.index.genes)), dtype=np.int64) if self._asked is None else self._asked.genomes[self._asked.open]
+
+    def _propose(self) -> None:
+        """Screen what the algorithm proposes until there is a batch to record, or the search has ended."""
         while self._asked is None and not self.stopped:
             batch = distinct(self.task.index.canonical(self.algorithm.propose()), self._seen)
             if not len(batch):
@@ -183,7 +195,6 @@ class Search:
             self._rejected_in_a_row += len(batch)
             if self._rejected_in_a_row >= _MAX_REJECTED:
                 self.stopped = "stalled"
-        return np.zeros((0, len(self.task.index.genes)), dtype=np.int64) if self._asked is None else self._asked.genomes[self._asked.open]
 
     def tell(self, genomes: GenomeArray, values: FloatArray) -> None:
         """The values float64[n, K] of the networks that were asked for, one column a measure, in its own unit; NaN where it failed.
@@ -203,12 +214,12 @@ class Search:
             self._asked.values[rows, column] = measured
             for row, reason in zip(rows, reasons, strict=True):
                 self._asked.reasons[row] = self._asked.reasons[row] or reason
-        self.record.record(self._asked, np.arange(len(self._asked.genomes)))
-        self._finish(self._asked)
+        self._written_s = -np.inf  # what was evaluated elsewhere is written at once: nobody knows how long the next one takes
+        self._record_asked()
 
     def step(self, progress: Callable[[SearchResult], None] | None = None) -> None:
         """Ask, let the objectives evaluate, and take their answers; raises what an objective raises that is no LayerclockError."""
-        self.ask()
+        self._propose()
         if self._asked is None:
             self._write(always=True)
             return
@@ -225,6 +236,11 @@ class Search:
             self._write()
             raise
         self._finish(self._asked)
+
+    def _record_asked(self) -> None:
+        if self._asked is not None:
+            self.record.record(self._asked, np.arange(len(self._asked.genomes)))
+            self._finish(self._asked)
 
     def _finish(self, batch: Screened) -> None:
         """The batch is recorded: the algorithm learns of it."""
@@ -264,20 +280,21 @@ def pareto_search(
     start: GenomeArray | None = None,
     allowed: Sequence[Sequence[int]] | None = None,
     workers: int = 1,
-    folder: Path | None = None,
+    folder: Path | str | None = None,
 ) -> SearchResult:
     """Search ``space`` for the networks that no other beats in all ``objectives``: a :class:`Search`, run to its end.
 
     ``progress`` gets the result so far after each part of a batch: show ``len(result)`` of ``result.budget``.
 
-    Raises what :class:`Search` raises, :class:`SearchError` if no network satisfies the hard constraints or all evaluations
-    fail, and whatever an objective raises that is no :class:`~layerclock.errors.LayerclockError`.
+    Raises what :class:`Search` raises, :class:`SearchError` if no network satisfies the hard constraints, all evaluations fail or another
+    search is at work in ``folder``, and whatever an objective raises that is no :class:`~layerclock.errors.LayerclockError`.
     """
-    search = Search(
-        space, objectives, constraints, evaluations, population, seed, metrics, algorithm, start, allowed, workers, folder
-    )  # fmt: skip
-    while not search.stopped:
-        search.step(progress)
+    with _alone_in(folder):
+        search = Search(
+            space, objectives, constraints, evaluations, population, seed, metrics, algorithm, start, allowed, workers, folder
+        )  # fmt: skip
+        while not search.stopped:
+            search.step(progress)
     final = search.result()
     if progress is not None and len(final):
         progress(final)
@@ -286,13 +303,7 @@ def pareto_search(
     return final
 
 
-def _checked_measures(index: SiteIndex, objectives: Sequence[Objective], metrics: Sequence[Objective]) -> tuple[Objective, ...]:
-    if not objectives:
-        raise ArgumentError("a search needs an objective", "such as latency_objective(predictor)")
-    measures = (*objectives, *metrics)
-    taken = _RESERVED | {gene.name for gene in index.genes}
-    for measured in measures:
-        if {measured.name, measured.column} & taken:
-            raise ArgumentError(f"the name {measured.name!r} is taken", "give each objective and metric a name of its own, and no gene's")
-        taken |= {measured.name, measured.column}
-    return measures
+def _alone_in(folder: Path | str | None) -> AbstractContextManager[None]:
+    if folder is None:
+        return nullcontext()
+    return locked(Path(folder), SearchError(f"another search is at work in {folder}", "wait for it, or give another folder"))

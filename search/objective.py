@@ -96,7 +96,12 @@ def latency_objective(predictor: Predictor, name: str = "latency_ms") -> Objecti
 
 
 def accuracy_objective(evaluator: AccuracyEvaluator, cheap: bool = False) -> Objective:
-    """The evaluator's metric, maximised, in the metric's own unit. ``cheap`` suits a learned accuracy predictor."""
+    """The evaluator's metric, maximised, in the metric's own unit. ``cheap`` suits a learned accuracy predictor.
+
+    Raises :class:`ArgumentError` for what is no evaluator.
+    """
+    if not isinstance(getattr(evaluator, "metric", None), str) or not callable(getattr(evaluator, "evaluate", None)):
+        raise ArgumentError(f"{evaluator!r} is no evaluator", "it needs the metric's name as `metric`, and `evaluate(genomes)`")
     return Objective(evaluator.metric, evaluator.evaluate, maximise=True, cheap=cheap)
 
 
@@ -115,7 +120,7 @@ class Constraint:
     """A bound on an objective or metric, in its own unit; the bound itself is allowed.
 
     A hard one divides networks into feasible and infeasible. A ``soft`` one, written ``latency_ms<~6``, only makes a network's
-    objectives worse, by the share that it is beyond the bound.
+    objectives worse, as many times as it is beyond the bound.
     """
 
     name: str
@@ -179,15 +184,16 @@ def hard_violation(
 def penalised(constraints: Sequence[Constraint], measures: Sequence[Objective], values: FloatArray) -> FloatArray:
     """``values`` float64[N, K] to be minimised (maximised measures negated), worse by the share that a soft constraint is violated.
 
-    With one soft constraint on latency this is the soft objective of MnasNet (Tan et al., CVPR 2019, arXiv:1807.11626,
-    equation 3, exponents 0 and about -1) for every objective.
+    A value of twice the limit doubles what is minimised and halves what is maximised. With one soft constraint on latency the latter is
+    the soft objective of MnasNet (Tan et al., CVPR 2019, arXiv:1807.11626, equation 3, exponents 0 and -1).
     """
     beyond = np.zeros((len(values), 1))
     for constraint, column, measured in _of_measures(constraints, measures):
         if constraint.soft:
             own = -values[:, column] if measured.maximise else values[:, column]
             beyond[:, 0] += constraint.violation(own)
-    return values + np.where(beyond > 0, np.abs(values) * beyond, 0.0)
+    factor = 1.0 + beyond
+    return np.where(beyond > 0, np.where(values > 0, values * factor, values / factor), values)
 
 
 def _of_measures(constraints: Sequence[Constraint], measures: Sequence[Objective]) -> list[tuple[Constraint, int, Objective]]:

@@ -74,7 +74,8 @@ def write_result(result: SearchResult, folder: Path) -> None:
 
 
 def read_pareto(path: Path | str, index: SiteIndex | None = None) -> SavedPareto:
-    """Read ``pareto.json`` (or the one in a folder) and check it: its form, and that no network dominates another.
+    """Read ``pareto.json`` (or the one in a folder) and check it: its form, and that no network dominates another (which soft constraints
+    can make good).
 
     With ``index`` also that it is of this very space and that its genomes are canonical and mean what the file says.
     Raises :class:`SearchError` saying what is wrong.
@@ -103,24 +104,35 @@ def read_evaluations(folder: Path, search: SearchResult) -> dict[bytes, tuple[Fl
     """Values float64[K] and failure ("" for none) of every evaluation in ``folder``, by the bytes of its genome; none where it is empty.
 
     What is there is kept as ``earlier.parquet``, too: while a search goes on, ``evaluations.parquet`` holds only what it has come to again.
-    Raises :class:`SearchError` if the folder holds a search of other settings than ``search`` has, or files that cannot be read.
+    Raises :class:`SearchError` if the folder holds a search of other settings than ``search`` has or of more evaluations than it is to
+    make, or files that cannot be read.
     """
     known: dict[bytes, tuple[FloatArray, str]] = {}
+    budget = 0
     for name in (_EARLIER, _EVALUATIONS):
         if (folder / name).exists():
-            known |= _evaluations_of(folder / name, search)
+            found, budget = _evaluations_of(folder / name, search)
+            known |= found
+    if len(known) > search.budget < budget:
+        raise SearchError(
+            f"{folder} holds {len(known)} evaluations of this search, more than the {search.budget} that it is to make",
+            f"ask for as many or more ({budget} before), or give another folder",
+        )
     if known:
         write_atomically(folder / _EARLIER, lambda path: _write_earlier(known, search, path))
     return known
 
 
-def _evaluations_of(path: Path, search: SearchResult) -> dict[bytes, tuple[FloatArray, str]]:
+def _evaluations_of(path: Path, search: SearchResult) -> tuple[dict[bytes, tuple[FloatArray, str]], int]:
+    """What a file holds, and how many evaluations its search was to make."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         table = pq.read_table(path)
-        found = json.loads((table.schema.metadata or {})[b"layerclock"])
+        found = json.loads((table.schema.metadata or {}).get(b"layerclock", b"{}"))
+        if not isinstance(found, dict) or "digest" not in found:
+            raise ValueError("it was not written by a search")
         columns = (
             [table.column(measured.column).to_pylist() for measured in search.measures] if found["digest"] == search.index.digest else []
         )
@@ -130,14 +142,25 @@ def _evaluations_of(path: Path, search: SearchResult) -> dict[bytes, tuple[Float
     expected = json.loads(json.dumps(_description(search)))
     for name in _SETTINGS:
         if found.get(name) != expected[name]:
+            theirs, own = (_in_words(one) for one in (found.get(name), expected[name]))
             raise SearchError(
-                f"{path.parent} holds another search: its {name} is {found.get(name)}, this one's {expected[name]}",
+                f"{path.parent} holds another search: its {name} is {theirs}, this one's {own}",
                 "give another folder, or the same settings to go on (--population too); only the number of evaluations may grow",
             )
-    return {
+    known = {
         np.array(genome, dtype=np.int64).tobytes(): (np.array([np.nan if one is None else one for one in values]), failure or "")
         for genome, failure, *values in zip(genomes, failures, *columns, strict=True)
     }
+    budget = found.get("budget")
+    return known, budget if isinstance(budget, int) else 0
+
+
+def _in_words(setting: object) -> str:
+    """A setting for people: of an objective the name, and where its numbers come from."""
+    if not isinstance(setting, list):
+        return str(setting)
+    said = [f"{one.get('name')} ({one.get('source') or 'no source'})" if isinstance(one, dict) else str(one) for one in setting]
+    return ", ".join(said) or "none"
 
 
 def _write_earlier(known: dict[bytes, tuple[FloatArray, str]], search: SearchResult, path: Path) -> None:
@@ -249,7 +272,8 @@ def _parse(content: dict[str, Any]) -> SavedPareto:
 def _check(saved: SavedPareto, index: SiteIndex | None) -> None:
     if not saved.objectives or not np.isfinite(saved.values).all():
         raise ValueError("it has no objective, or a value that is not finite")
-    if not non_dominated(np.where(saved.maximise, -saved.values, saved.values)).all():
+    soft = any("~" in constraint for constraint in saved.constraints)
+    if not soft and not non_dominated(np.where(saved.maximise, -saved.values, saved.values)).all():
         raise ValueError("one of its networks dominates another")
     if index is None:
         return

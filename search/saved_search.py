@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from layerclock.search.objective import FloatArray
     from layerclock.space import Choice, GenomeArray
 
-__all__ = ["SavedMeasure", "SavedSearch", "read_search"]
+__all__ = ["FRONT_MEASURED", "SavedMeasure", "SavedSearch", "read_search"]
+
+FRONT_MEASURED = "front_measured.csv"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +86,7 @@ def read_search(folder: Path | str) -> SavedSearch:
         table = pq.read_table(path)
         said = json.loads((table.schema.metadata or {})[b"layerclock"])
         columns = {name: table[name].to_pylist() for name in table.column_names}
-        measured_on, measured_ms = _measured(Path(folder) / "front_measured.csv")
+        measured_on, measured_ms = _measured(Path(folder) / FRONT_MEASURED, columns["genome"])
         return _search(said, columns, measured_on, measured_ms)
     except KeyError as error:
         raise SearchError(f"{path} is Parquet, but no search: {error} is missing", "layerclock search -o FOLDER writes one") from error
@@ -134,9 +136,12 @@ def _numbers(column: list[float | None]) -> FloatArray:
     return np.array([np.nan if value is None else value for value in column], dtype=np.float64)
 
 
-def _measured(path: Path) -> tuple[str, dict[int, float]]:
+def _measured(path: Path, genomes: list[list[int]]) -> tuple[str, dict[int, float]]:
+    """The device, and the measured times by number of evaluation, of the networks that are among ``genomes``."""
     if not path.is_file():
         return "", {}
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    return (rows[0]["device"] if rows else ""), {int(row["evaluation"]): float(row["measured_latency_ms"]) for row in rows}
+    number_of = {" ".join(map(str, genome)): number for number, genome in enumerate(genomes)}
+    found = {number_of[row["genome"]]: float(row["measured_latency_ms"]) for row in rows if row["genome"] in number_of}
+    return (rows[0]["device"] if found else ""), found

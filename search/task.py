@@ -2,22 +2,60 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from layerclock.errors import ArgumentError
 from layerclock.search.objective import Constraint, FloatArray, Objective, hard_violation, penalised
+from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
+    from layerclock.interfaces import SearchSpace
     from layerclock.search.variation import Variation
-    from layerclock.space import GenomeArray, SiteIndex
+    from layerclock.space import GenomeArray
 
-__all__ = ["Task"]
+__all__ = ["Task", "checked"]
+
+# Columns of evaluations.parquet that are neither a gene nor a measure.
+_RESERVED = {"evaluation", "genome", "feasible", "pareto", "failure"}
+
+
+def checked(
+    space: SearchSpace, objectives: Sequence[Objective], constraints: Sequence[Constraint | str], metrics: Sequence[Objective] = ()
+) -> tuple[SiteIndex, tuple[Objective, ...], tuple[Constraint, ...]]:
+    """A space's index, its measures (objectives, then metrics) and the constraints on them, as far as they belong together.
+
+    Raises :class:`ArgumentError` without an objective, for measures of another space or of one name, and for constraints that contradict
+    each other; and what :meth:`Constraint.parse` raises.
+    """
+    if not hasattr(space, "sites"):
+        raise ArgumentError(f"{space!r} is no search space", "load_space(NAME) gives one")
+    index = SiteIndex.of(space)
+    if not objectives:
+        raise ArgumentError("there is no objective", "such as latency_objective(predictor)")
+    measures = (*objectives, *metrics)
+    taken = _RESERVED | {gene.name for gene in index.genes}
+    for measured in measures:
+        if {measured.name, measured.column} & taken:
+            raise ArgumentError(f"the name {measured.name!r} is taken", "give each objective and metric a name of its own, and no gene's")
+        taken |= {measured.name, measured.column}
+        if measured.space_digest not in ("", index.digest):
+            raise ArgumentError(
+                f"the objective {measured.name!r} is for networks of another space than {space.name!r}", "fit a predictor for this space"
+            )
+    limits = tuple(Constraint.parse(str(one), [measured.name for measured in measures]) for one in constraints)
+    hard = [limit for limit in limits if not limit.soft]
+    for low, high in itertools.product(hard, hard):
+        if low.name == high.name and low.operator == ">=" and high.operator == "<=" and low.limit > high.limit:
+            raise ArgumentError(f"no number satisfies both {low} and {high}", "leave one of them out")
+    return index, measures, limits
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -35,7 +35,15 @@ def translate(configs: Iterable[Mapping[str, Choice]], index: SiteIndex) -> Geno
 
     A gene takes the value of its namesake, or the nearest one that it has. Without a namesake it takes what genes of its kind (of
     names that differ in numbers only) chose on average, and else its middle choice.
+    Raises :class:`SearchError` where no gene has a namesake or one of its kind: the networks tell nothing here.
     """
+    configs = list(configs)
+    kinds = {_kind(name) for config in configs for name in config}
+    if configs and not any(_kind(gene.name) in kinds for gene in index.genes):
+        raise SearchError(
+            "the earlier networks have no gene like those of this space",
+            f"theirs are {', '.join(sorted(kinds)[:4])}; start from a search of a space that is related",
+        )
     genomes = [[_position(gene, config) for gene in index.genes] for config in configs]
     return distinct(index.canonical(np.array(genomes, dtype=np.int64).reshape(len(genomes), len(index.genes))), set())
 
@@ -46,8 +54,12 @@ def _position(gene: Gene, config: Mapping[str, Choice]) -> int:
         if wanted in gene.choices:
             return gene.choices.index(wanted)
         return _nearest(gene, [wanted])
-    kind = re.sub(r"\d+", "#", gene.name)
-    return _nearest(gene, [value for name, value in config.items() if re.sub(r"\d+", "#", name) == kind])
+    return _nearest(gene, [value for name, value in config.items() if _kind(name) == _kind(gene.name)])
+
+
+def _kind(name: str) -> str:
+    """A gene's name without its numbers."""
+    return re.sub(r"\d+", "#", name)
 
 
 def _nearest(gene: Gene, wanted: list[Choice]) -> int:

@@ -98,10 +98,10 @@ def _rows(file: Path, column: str) -> list[dict[str, str]]:
     try:
         with file.open(newline="", encoding="utf-8") as stream:
             reader = csv.DictReader(stream)
-            rows = list(reader)
+            rows, columns = list(reader), list(reader.fieldnames or ())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ArgumentError(f"cannot read {file}: {error}", "give a result file of DyNAS-T, or a folder of them") from error
-    missing = {_CONFIGURATION, column} - set(reader.fieldnames or ())
+    missing = {_CONFIGURATION, column} - set(columns)
     if missing:
-        raise ArgumentError(f"{file} has no column {min(missing)!r}", f"its columns: {', '.join(reader.fieldnames or ()) or 'none'}")
+        raise ArgumentError(f"{file} has no column {min(missing)!r}", f"its columns: {', '.join(columns) or 'none'}")
     return rows

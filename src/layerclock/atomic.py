@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layerclock.errors import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-__all__ = ["make_folder", "write_atomically"]
+    from layerclock.errors import LayerclockError
+
+__all__ = ["locked", "make_folder", "write_atomically"]
 
 
 def make_folder(folder: Path) -> Path:
@@ -24,6 +27,23 @@ def make_folder(folder: Path) -> Path:
     if not os.access(folder, os.W_OK):
         raise OutputError(f"the folder {folder} cannot be written", "choose a folder that you may write")
     return folder
+
+
+@contextmanager
+def locked(folder: Path, refused: LayerclockError) -> Iterator[None]:
+    """Keep other processes out of ``folder`` that ask for the same; the lock ends with the process, however it ends.
+
+    Raises ``refused`` if another one holds it, and :class:`OutputError` if the folder cannot be written.
+    """
+    import fcntl  # here, for Windows has none, and a predictor can be asked there
+
+    make_folder(folder)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise refused from error
+        yield
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

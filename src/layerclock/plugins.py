@@ -108,6 +108,9 @@ def _call_with_parameters(kind: str, text: str) -> object:
     name, _, written = text.partition(":")
     factory: Callable[..., object] = load_plugin(kind, name)
     arguments = parse_parameters(factory, f"{kind[:-1]} {name!r}", written)
+    lacking = [one.name for one in inspect.signature(factory).parameters.values() if _is_needed(one) and one.name not in arguments]
+    if lacking:
+        raise ArgumentError(f"{kind[:-1]} {text!r} lacks {' and '.join(lacking)}", f"{name}:{','.join(f'{one}=...' for one in lacking)}")
     try:
         return factory(**arguments)
     except ModuleNotFoundError as error:
@@ -125,7 +128,14 @@ def parse_parameters(factory: Callable[..., object], what: str, written: str) ->
         if not equals or key not in known:
             raise ArgumentError(f"{what} has no parameter {part!r}", f"its parameters: {', '.join(known) or 'none'}")
         arguments[key] = _number(value)
+        usual = known[key].default
+        if isinstance(usual, int | float) and isinstance(arguments[key], str):
+            raise ArgumentError(f"{what} has {key}={value!r}, which is no number", f"such as {key}={usual}")
     return arguments
+
+
+def _is_needed(parameter: inspect.Parameter) -> bool:
+    return parameter.default is parameter.empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
 
 
 def _number(text: str) -> int | float | str:

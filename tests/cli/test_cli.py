@@ -130,7 +130,8 @@ def test_search_respects_the_constraint(campaign: Path, predictor: Path, tmp_pat
     assert front["evaluations"] == 40
     assert front["pareto"]
     assert all(network["params"] >= 300000 for network in front["pareto"])
-    assert {path.name for path in (tmp_path / "s").iterdir()} == {"evaluations.parquet", "pareto.csv", "pareto.json", "pareto.svg"}
+    written = {path.name for path in (tmp_path / "s").iterdir()}
+    assert written == {".lock", "evaluations.parquet", "pareto.csv", "pareto.json", "pareto.svg"}
 
 
 def test_errors_are_one_clear_line_with_a_hint(campaign: Path, predictor: Path, tmp_path: Path) -> None:
@@ -146,6 +147,9 @@ def test_errors_are_one_clear_line_with_a_hint(campaign: Path, predictor: Path, 
     assert "no table" in error_of("table", "show", str(tmp_path / "absent.parquet"))
     assert "values" in error_of("predict", "--predictor", str(predictor), "--genome", "0,1")
     assert "gene" in error_of("predict", "--predictor", str(predictor), "--genome", ",".join(["9"] * 45))
+    accuracy = ("search", "--space", SPACE, "-o", str(tmp_path / "s"), "--objective")
+    assert "lacks path" in error_of(*accuracy, "accuracy:results-csv")
+    assert "seconds='soon', which is no number" in error_of(*accuracy, "accuracy:digits-supernet:seconds=soon")
     assert "ofa" in error_of(
         "search", "--space", "ofa-mobilenetv3", "--objective", "params", "--objective", f"latency:{predictor}", "-o", str(tmp_path)
     )

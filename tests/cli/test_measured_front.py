@@ -17,6 +17,7 @@ import layerclock as lc
 from layerclock.datasets.schema import SCHEMA
 from layerclock.interfaces import DeviceOptions
 from layerclock.plugins import open_device
+from layerclock.search.saved_search import read_search
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +40,16 @@ def test_a_search_that_has_grown_measures_its_front_again(tiny_space: SearchSpac
         with (tmp_path / "s/pareto.csv").open() as file:
             assert len(measured) == len(list(csv.DictReader(file)))
         assert all(float(row["measured_latency_ms"]) > 0 for row in measured)
+    saved = read_search(tmp_path / "s")
+    assert set(saved.measured_ms) == set(saved.front.nonzero()[0].tolist())
+    # Times of networks that are not among the evaluations are nobody's.
+    text = (tmp_path / "s/front_measured.csv").read_text()
+    (tmp_path / "s/front_measured.csv").write_text(text.replace(measured[0]["genome"], "9 " + measured[0]["genome"]))
+    assert len(read_search(tmp_path / "s").measured_ms) == len(measured) - 1
+    # A search that goes on without measuring has other numbers of evaluations.
+    del command[command.index("--measure") : command.index("--measure") + 2]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).returncode == 0
+    assert not (tmp_path / "s/front_measured.csv").exists()
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,10 @@ import pyarrow as pa
 import pytest
 
 from layerclock.cli.objectives import parse_objectives
+from layerclock.cli.search import naming_the_place
 from layerclock.cli.trust import broken_rules, tell_distrust
 from layerclock.datasets.schema import SCHEMA
+from layerclock.errors import SearchError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,4 +57,15 @@ def test_a_search_tells_which_rules_its_table_breaks(
         table.write(tmp_path / f"{name}.parquet")
         (objective,) = parse_objectives([f"latency:{tmp_path / name}.parquet"], tiny_space, tiny_index, tmp_path)
         assert objective.name == "latency_ms"
+        (tmp_path / name).mkdir()
+        table.write(tmp_path / name / "table.parquet")
         assert ("NOT to be trusted" in capsys.readouterr().err) == bool(broken_rules(table)) == (name == "doubtful")
+    alike = [f"latency:{tmp_path / name}/table.parquet" for name in ("good", "doubtful")]
+    found = parse_objectives(alike, tiny_space, tiny_index, tmp_path)
+    assert [objective.name for objective in found] == ["latency_good_table_ms", "latency_doubtful_table_ms"]
+
+
+def test_a_defect_of_an_evaluator_is_told_with_its_place(tmp_path: Path) -> None:
+    with pytest.raises(SearchError, match=r"ended in ZeroDivisionError: .*test_trust.py, line \d+\)") as caught, naming_the_place(tmp_path):
+        _ = 1 / 0
+    assert str(tmp_path) in caught.value.hint

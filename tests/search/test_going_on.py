@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from threading import get_ident
 from time import sleep
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,9 @@ from pymoo.operators.sampling.rnd import IntegerRandomSampling
 from pymoo.optimize import minimize
 from tiny_space import INDEX, OFA, TINY, TINY_INDEX, counted, quality
 
-from layerclock.errors import ArgumentError, SearchError
+from layerclock.errors import ArgumentError, DeviceError, SearchError
 from layerclock.search.loop import Search, pareto_search
-from layerclock.search.objective import Objective, macs_objective
+from layerclock.search.objective import Constraint, Objective, macs_objective, penalised
 from layerclock.search.plugs import optuna_objective, pymoo_problem
 from layerclock.search.result_files import read_pareto
 from layerclock.search.warm_start import common_choices, translate
@@ -137,6 +138,43 @@ def test_asked_and_told_is_the_same_search() -> None:
     np.testing.assert_array_equal(search.result().values, whole.values)
 
 
+def test_a_search_that_is_told_remembers_what_it_was_told(tmp_path: Path) -> None:
+    top1 = quality(INDEX)
+
+    def begun(evaluations: int = 40) -> Search:
+        return Search(OFA, [MACS, top1], evaluations=evaluations, population=10, folder=tmp_path)
+
+    search = begun()
+    for told in (10, 20):
+        asked = search.ask()
+        search.tell(asked, np.stack([np.full(len(asked), np.nan), top1.evaluate(asked)], axis=1))
+        # However soon the next is told: nobody knows whether there will be a next.
+        assert pq.read_table(tmp_path / "evaluations.parquet").num_rows == told
+    before = search.result()
+    again = begun()
+    asked = again.ask()
+    assert len(again.result()) == 20
+    np.testing.assert_array_equal(again.result().values, before.values)
+    np.testing.assert_array_equal(asked, search.ask())
+    with pytest.raises(SearchError, match="holds 20 evaluations of this search, more than the 15"):
+        begun(15)
+
+
+def test_two_searches_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
+    refused = []
+
+    def meddle(result: SearchResult) -> None:
+        if result.stopped:  # told once more, when all is written
+            return
+        with pytest.raises(SearchError, match="another search is at work"):
+            pareto_search(TINY, [macs_objective(TINY_INDEX)], evaluations=5, folder=tmp_path)
+        refused.append(True)
+
+    found = pareto_search(TINY, [macs_objective(TINY_INDEX)], evaluations=5, folder=str(tmp_path), progress=meddle)
+    assert refused
+    assert len(read_pareto(tmp_path, TINY_INDEX)) == len(found.pareto())
+
+
 def test_several_workers_find_the_same_at_the_same_time() -> None:
     threads: set[int] = set()
     top1 = quality(TINY_INDEX)
@@ -167,8 +205,24 @@ def test_a_soft_constraint_turns_the_front_and_forbids_nothing() -> None:
     np.testing.assert_allclose(soft.minimised[~beyond, 0], soft.values[~beyond, 0])
     share = soft.values[beyond, 0] / limit - 1
     np.testing.assert_allclose(soft.minimised[beyond, 0], soft.values[beyond, 0] * (1 + share))
-    np.testing.assert_allclose(soft.minimised[beyond, 1], -soft.values[beyond, 1] * (1 - share))
+    np.testing.assert_allclose(soft.minimised[beyond, 1], -soft.values[beyond, 1] / (1 + share))
     assert (soft.values[soft.pareto(), 0] > limit).sum() <= (free.values[free.pareto(), 0] > limit).sum()
+
+
+def test_a_soft_constraint_far_beyond_keeps_the_order_and_its_front_is_read_again(tmp_path: Path) -> None:
+    goals = [Objective("top1_percent", lambda _: np.zeros(0), maximise=True), Objective("latency_ms", lambda _: np.zeros(0))]
+    limit = [Constraint.parse("latency_ms<~1", [goal.name for goal in goals])]
+    ranked = penalised(limit, goals, np.array([[-90.0, 4.0], [-60.0, 4.0], [-10.0, 4.0], [-10.0, 1.0]]))
+    assert ranked[:, 0].tolist() == [-22.5, -15.0, -2.5, -10.0]
+    assert ranked[:, 1].tolist() == [16.0, 16.0, 16.0, 1.0]
+    smallest = float(TINY_INDEX.macs(sample(TINY_INDEX, 28, np.random.default_rng(0))).min())
+    # Accuracy that grows faster than the penalty: on the front stands what another network beats in plain values.
+    top1 = Objective("top1_percent", lambda genomes: TINY_INDEX.macs(genomes).astype(float) ** 3, maximise=True)
+    params = Objective("size", lambda genomes: -TINY_INDEX.macs(genomes).astype(float), cheap=True)
+    found = pareto_search(
+        TINY, [top1, params], [f"macs<~{smallest}"], evaluations=28, metrics=[macs_objective(TINY_INDEX)], folder=tmp_path
+    )  # fmt: skip
+    assert len(read_pareto(tmp_path, TINY_INDEX)) == len(found.pareto())
 
 
 def test_a_bound_holds_at_the_far_end_of_the_interval(tmp_path: Path) -> None:
@@ -205,6 +259,8 @@ def test_another_spaces_networks_are_translated() -> None:
     assert chosen["stage2.block1.expand"] == 6
     own = sample(INDEX, 5, np.random.default_rng(0))
     np.testing.assert_array_equal(translate([INDEX.decode(row) for row in own], INDEX), own)
+    with pytest.raises(SearchError, match="no gene like those of this space"):
+        translate([{"heads": 4, "layers": 2}], INDEX)
 
 
 def test_common_choices_are_those_of_good_networks() -> None:
@@ -242,6 +298,22 @@ def test_pymoo_searches_our_space() -> None:
     assert all(any(np.allclose(point, one) for one in true_front) for point in found.F)
     with pytest.raises(ArgumentError, match="no objective"):
         pymoo_problem(TINY, [])
+    with pytest.raises(ArgumentError, match="networks of another space"):
+        pymoo_problem(TINY, [replace(quality(TINY_INDEX), space_digest=INDEX.digest)])
+
+
+def test_what_fails_is_no_solution_for_pymoo() -> None:
+    def evaluate(genomes: GenomeArray) -> FloatArray:
+        if (genomes[:, 1] == 0).any() and len(genomes) == 1:
+            raise DeviceError("does not fit")
+        return np.where(genomes[:, 1] == 0, np.nan, TINY_INDEX.macs(genomes).astype(float))
+
+    problem = pymoo_problem(TINY, [Objective("a", evaluate), quality(TINY_INDEX)])
+    algorithm = NSGA2(pop_size=10, sampling=IntegerRandomSampling(), eliminate_duplicates=True)
+    algorithm.mating.repair = RoundingRepair()
+    found = minimize(problem, algorithm, ("n_gen", 5), seed=1)
+    assert np.isfinite(found.F).all()
+    assert (np.rint(found.X)[:, 1] == 1).all()
 
 
 def test_optuna_searches_our_space() -> None:
@@ -254,3 +326,5 @@ def test_optuna_searches_our_space() -> None:
         genome = TINY_INDEX.canonical(TINY_INDEX.encode(trial.params)[None])
         assert trial.values == [float(macs.evaluate(genome)[0]), float(top1.evaluate(genome)[0])]
         assert (trial.user_attrs["violation"] > 0) == (trial.values[0] > 1500)
+    with pytest.raises(ArgumentError, match="macs<~1500 cannot make them worse"):
+        optuna_objective(TINY, [macs, top1], ["macs<~1500"])

@@ -14,7 +14,7 @@ from tiny_space import EVERY_TINY, INDEX, OFA, TINY, TINY_INDEX, FloatingArray, 
 
 from layerclock.errors import ArgumentError, DeviceError, MissingExtraError, SearchError, UnknownNameError
 from layerclock.search.loop import pareto_search
-from layerclock.search.objective import Constraint, FloatArray, Objective, macs_objective, params_objective
+from layerclock.search.objective import Constraint, FloatArray, Objective, accuracy_objective, macs_objective, params_objective
 from layerclock.search.pareto import non_dominated
 from layerclock.search.ranking import hypervolume
 from layerclock.search.result import SearchResult
@@ -145,6 +145,20 @@ def test_an_impossible_constraint_of_an_expensive_objective_leaves_its_evaluatio
     assert (len(seen[-1]), seen[-1].stopped, len(seen[-1].pareto()), seen[-1].hypervolume((1e9, 0))) == (30, "budget", 0, 0.0)
 
 
+def test_arguments_that_cannot_be_are_refused_at_once() -> None:
+    macs = macs_objective(TINY_INDEX)
+    with pytest.raises(ArgumentError, match="no number satisfies both macs>=9 and macs<=3"):
+        pareto_search(TINY, [macs], ["macs<=3", "macs>=9"])
+    with pytest.raises(ArgumentError, match="not all whole numbers"):
+        pareto_search(TINY, [macs], evaluations=20.5)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="choices of 1 genes are allowed"):
+        pareto_search(TINY, [macs], allowed=[(0,)])
+    with pytest.raises(ArgumentError, match="'tiny' is no search space"):
+        pareto_search("tiny", [macs])  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="3 is no evaluator"):
+        accuracy_objective(3)  # type: ignore[arg-type]
+
+
 def test_an_impossible_constraint_on_a_small_space_ends() -> None:
     with pytest.raises(SearchError, match=r"macs>=100000: of 28 proposed, the nearest has macs=2400"):
         pareto_search(TINY, [macs_objective(TINY_INDEX)], ["macs>=100000"])
@@ -273,7 +287,7 @@ def test_numbers_that_make_no_search_are_refused(changed: dict[str, int], messag
 
 def test_objectives_need_names_of_their_own() -> None:
     macs = macs_objective(TINY_INDEX)
-    with pytest.raises(ArgumentError, match="needs an objective"):
+    with pytest.raises(ArgumentError, match="there is no objective"):
         pareto_search(TINY, [])
     for metric in (macs, Objective("depth", np.sum), Objective("pareto", np.sum)):
         with pytest.raises(ArgumentError, match="is taken"):

@@ -44,13 +44,14 @@ def parse_objectives(
     evaluator: Callable[[str], AccuracyEvaluator] = load_evaluator,
     wishes: Wishes = AS_USUAL,
 ) -> list[Objective]:
-    """The objectives that the user wrote; several latencies are told apart by the names of their files or devices.
+    """The objectives that the user wrote; several latencies are told apart by the names of their files or devices, and where these are
+    the same, of their folders.
 
     ``evaluator`` makes accuracy evaluators of their names, ``wishes`` are for devices that measure.
 
     Raises :class:`ArgumentError` for a text that is none, and what loading evaluators, predictors, tables and devices raises.
     """
-    several = sum(text.startswith("latency:") for text in texts) > 1
+    names = _latency_names([text.partition(":")[2] for text in texts if text.startswith("latency:")])
     objectives = []
     for text in texts:
         kind, _, what = text.partition(":")
@@ -58,10 +59,20 @@ def parse_objectives(
             raise ArgumentError(f"--objective {text!r} is none", HELP)
         known = _accuracy(evaluator(what), what, space, index) if kind == "accuracy" else _KINDS[kind](what, space, index, folder, wishes)
         made = replace(known, source=f"{text} {known.source}".rstrip())
-        if several and kind == "latency":
-            made = replace(made, name=f"latency_{word(Path(what).stem)}_ms")
-        objectives.append(made)
+        objectives.append(replace(made, name=names[what]) if kind == "latency" else made)
     return objectives
+
+
+def _latency_names(said: Sequence[str]) -> dict[str, str]:
+    if len(set(said)) < 2:
+        return dict.fromkeys(said, "latency_ms")
+    parts = {what: (*Path(what).parts[:-1], Path(what).stem) for what in said}
+    names: dict[str, str] = {}
+    for depth in range(1, 1 + max(map(len, parts.values()))):
+        names = {what: f"latency_{word('_'.join(each[-depth:]))}_ms" for what, each in parts.items()}
+        if len(set(names.values())) == len(names):
+            break
+    return names
 
 
 def word(text: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from contextlib import ExitStack
+import traceback
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -15,19 +16,20 @@ from layerclock.cli.fleet_options import fleet_choice, fleet_options
 from layerclock.cli.measured import Wishes, measure_networks, open_for_front
 from layerclock.cli.objectives import HELP, is_of_generation, parse_objectives, word
 from layerclock.cli.output import Report, json_option, print_json, print_table, progress_bar, quiet_option
-from layerclock.errors import ArgumentError
+from layerclock.errors import ArgumentError, LayerclockError, SearchError
 from layerclock.plugins import load_space, plugin_names
+from layerclock.search.saved_search import FRONT_MEASURED
 from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from layerclock.interfaces import Device, SearchSpace
     from layerclock.search.objective import FloatArray, Objective
     from layerclock.search.result import SearchResult
     from layerclock.space import GenomeArray
 
-__all__ = ["progress_teller", "result_rows"]
+__all__ = ["naming_the_place", "progress_teller", "result_rows"]
 
 
 @click.command("search")
@@ -79,11 +81,14 @@ def command(
         # Opened before the search, so that what is missing shows at once.
         front_device = open_for_front(device, wishes, [goal.target for goal in chosen if goal.target]) if device else None
         report = stack.enter_context(progress_bar(quiet))
-        result = pareto_search(
-            space, chosen, constraints, evaluations, population, seed, progress_teller(report, "search"), algorithm=algorithm,
-            start=start, allowed=allowed, workers=workers or slots, folder=folder,
-        )  # fmt: skip
+        with naming_the_place(folder):
+            result = pareto_search(
+                space, chosen, constraints, evaluations, population, seed, progress_teller(report, "search"), algorithm=algorithm,
+                start=start, allowed=allowed, workers=workers or slots, folder=folder,
+            )  # fmt: skip
         measured = _measure(result, front_device, space, folder, report) if front_device else None
+        if front_device is None:  # the numbers of evaluations may mean other networks now; the front's campaign keeps the times
+            (folder / FRONT_MEASURED).unlink(missing_ok=True)
         met_as_measured = {} if measured is None or front_device is None else _verdicts(result, measured, front_device)
     strangers = _strangers(chosen, front_device) if front_device else {}
     if as_json:
@@ -100,6 +105,21 @@ def command(
         told = ", ".join(f"{what} {there!r} there, {here!r} here" for what, (there, here) in differing.items())
         click.echo(f"{name} is for another target than was measured: {told}")
     click.echo(f"{folder / 'pareto.csv'}, pareto.json, pareto.svg, evaluations.parquet")
+
+
+@contextmanager
+def naming_the_place(folder: Path) -> Iterator[None]:
+    """A defect of an evaluator as one line: where it is, and that nothing is lost."""
+    try:
+        yield
+    except LayerclockError:
+        raise
+    except Exception as error:
+        *_, last = traceback.extract_tb(error.__traceback__)
+        raise SearchError(
+            f"an evaluation ended in {type(error).__name__}: {error} ({last.filename}, line {last.lineno})",
+            f"what was evaluated is kept in {folder}: mend the evaluator, and the same command goes on",
+        ) from error
 
 
 def _objectives(
@@ -185,12 +205,11 @@ def _measure(result: SearchResult, device: Device, space: SearchSpace, folder: P
     def write(path: Path) -> None:
         with path.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
-            writer.writerow(["evaluation", "device", "measured_latency_ms"])
-            writer.writerows(
-                [number, device.target.device, value] for number, value in zip(front.tolist(), latency_ms.tolist(), strict=True)
-            )
+            writer.writerow(["evaluation", "genome", "device", "measured_latency_ms"])
+            for number, value in zip(front.tolist(), latency_ms.tolist(), strict=True):
+                writer.writerow([number, " ".join(map(str, result.genomes[number])), device.target.device, value])
 
-    write_atomically(folder / "front_measured.csv", write)
+    write_atomically(folder / FRONT_MEASURED, write)
     return latency_ms
 
 
