@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from layerclock.search.supernet.digits import load_digits_data
 from layerclock.search.supernet.image_data import channels_last
 from layerclock.search.supernet.judged_once import JudgedOnce
 from layerclock.search.supernet.recalibration import recalibrate
+from layerclock.search.supernet.to_be_trained import ToBeTrained, trained
 from layerclock.search.supernet.training import TrainingOptions, train_alone, train_supernet
 from layerclock.space import SiteIndex
 
@@ -42,21 +44,21 @@ _BATCH = 64
 class SupernetEvaluator:
     """Top-1 accuracy of sub-networks with inherited weights on the ``validation`` (or, for reports, ``test``) images.
 
-    A network is judged once: ``evaluations`` counts the distinct networks that were really run. Raises
-    :class:`ArgumentError` for another ``split`` or if the images are not of the space's shape.
+    What is to be trained is trained when the first network is judged. A network is judged once: ``evaluations`` counts the distinct
+    networks that were really run. Raises :class:`ArgumentError` for another ``split`` or if the images are not of the space's shape.
     """
 
     metric = "top1_percent"
 
     def __init__(
         self,
-        supernet: ElasticNetwork,
+        supernet: ElasticNetwork | ToBeTrained[MobileNetV3Space | VitSpace, ElasticNetwork],
         data: ImageData,
         split: str = "validation",
         calibration_images: int = 128,
     ) -> None:
         self.space = supernet.space
-        self.supernet = supernet
+        self._supernet = supernet
         self.data = data
         parts = {"validation": data.validation, "test": data.test}
         if split not in parts:
@@ -71,7 +73,12 @@ class SupernetEvaluator:
         seen = data.distorted(slice(0, calibration_images), generator)
         self._calibration = [channels_last(batch) for batch in torch.split(seen, _BATCH)]
         self._judged = judged
-        self._once = JudgedOnce(self.space, lambda new: [self.accuracy(supernet.extract(genome)) for genome in new])
+        self._once = JudgedOnce(self.space, lambda new: [self.accuracy(self.supernet.extract(genome)) for genome in new])
+
+    @property
+    def supernet(self) -> ElasticNetwork:
+        """The super-network, trained now if it was not before."""
+        return trained(self._supernet)
 
     @property
     def evaluations(self) -> int:
@@ -158,7 +165,7 @@ _READERS: dict[str, tuple[Callable[[], MobileNetV3Space | VitSpace], TrainingOpt
 
 
 def digits_supernet(checkpoint: str = "", steps: int = 0, seconds: float = 90.0, network: str = "mobilenetv3") -> SupernetEvaluator:
-    """The evaluator ``digits-supernet``: from a ``checkpoint`` file, else trained now, for ``steps`` or ``seconds``.
+    """The evaluator ``digits-supernet``: from a ``checkpoint`` file, else trained for ``steps`` or ``seconds`` when it is first asked.
 
     The networks are those of ``digits-mobilenetv3``, or, with ``network="vit"``, of :func:`digits_vit`.
     Raises :class:`ArgumentError` for another ``network``, and for an unreadable checkpoint or one of another space.
@@ -170,6 +177,4 @@ def digits_supernet(checkpoint: str = "", steps: int = 0, seconds: float = 90.0,
     data = load_digits_data(space.resolution)
     if checkpoint:
         return SupernetEvaluator(load_supernet(checkpoint, space), data)
-    if steps:
-        return SupernetEvaluator(train_supernet(space, data, steps=steps, options=options), data)
-    return SupernetEvaluator(train_supernet(space, data, budget_s=seconds, options=options), data)
+    return SupernetEvaluator(ToBeTrained(space, partial(train_supernet, space, data, options=options), steps, seconds), data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from layerclock.search.supernet.checkpoint import load_supernet
 from layerclock.search.supernet.evaluator import SupernetEvaluator
 from layerclock.search.supernet.image_data import Distortion, ImageData, LabelledImages, Scaling
 from layerclock.search.supernet.image_files import CLASSES, KINDS, detect_kind
+from layerclock.search.supernet.to_be_trained import ToBeTrained
 from layerclock.search.supernet.training import TrainingOptions, train_supernet
 
 __all__ = ["images_supernet", "load_image_data"]
@@ -81,17 +83,15 @@ def images_supernet(
     """The evaluator ``images-supernet``: accuracy of ``digits-mobilenetv3`` networks on the images in ``folder``.
 
     The space is ``digits-mobilenetv3`` with this ``width`` and ``resolution``, and ``in_channels=3`` for CIFAR-10. The
-    super-network comes from a ``checkpoint`` file of that space, else it is trained now, for ``steps`` or ``seconds``.
+    super-network comes from a ``checkpoint`` file of that space, else it is trained for ``steps`` or ``seconds`` when it is first asked.
     Raises :class:`ArgumentError` as :func:`load_image_data` does, and for an unreadable checkpoint or one of another space.
     """
     data = load_image_data(str(folder), kind, resolution, limit)
     space = digits_mobilenetv3(width, resolution, data.train.shape[0], CLASSES)
     if checkpoint:
         return SupernetEvaluator(load_supernet(checkpoint, space), data)
-    options = TrainingOptions(batch=64)
-    if steps:
-        return SupernetEvaluator(train_supernet(space, data, steps=steps, options=options), data)
-    return SupernetEvaluator(train_supernet(space, data, budget_s=seconds, options=options), data)
+    training = partial(train_supernet, space, data, options=TrainingOptions(batch=64))
+    return SupernetEvaluator(ToBeTrained(space, training, steps, seconds), data)
 
 
 def _drawn(number: int, limit: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

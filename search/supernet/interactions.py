@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,11 +14,14 @@ from layerclock.search.supernet.elastic_ncf import ElasticNcf
 from layerclock.search.supernet.interaction_data import InteractionData, draw_interactions
 from layerclock.search.supernet.interaction_training import train_ncf_supernet
 from layerclock.search.supernet.judged_once import JudgedOnce
+from layerclock.search.supernet.to_be_trained import ToBeTrained, trained
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from torch import nn
+
+    from layerclock.search.spaces.ncf import NcfSpace
 
 __all__ = ["InteractionsEvaluator", "interactions_supernet"]
 
@@ -30,16 +34,16 @@ _BATCH = 100
 class InteractionsEvaluator:
     """Share of the held-out items that sub-networks with inherited weights rank among the first 10 of 100 candidates.
 
-    It is HR@10 of He et al. (WWW 2017, section 4.1), on the ``validation`` (or, for reports, ``test``) items. A network is
-    judged once: ``evaluations`` counts the distinct networks that were really run. Raises :class:`ArgumentError` for another
-    ``split`` or if the data are not of the space's users and items.
+    It is HR@10 of He et al. (WWW 2017, section 4.1), on the ``validation`` (or, for reports, ``test``) items. What is to be trained is
+    trained when the first network is judged. A network is judged once: ``evaluations`` counts the distinct networks that were really
+    run. Raises :class:`ArgumentError` for another ``split`` or if the data are not of the space's users and items.
     """
 
     metric = "hit_rate_10_percent"
 
-    def __init__(self, supernet: ElasticNcf, data: InteractionData, split: str = "validation") -> None:
+    def __init__(self, supernet: ElasticNcf | ToBeTrained[NcfSpace, ElasticNcf], data: InteractionData, split: str = "validation") -> None:
         self.space = supernet.space
-        self.supernet = supernet
+        self._supernet = supernet
         self.data = data
         parts = {"validation": data.validation, "test": data.test}
         if split not in parts:
@@ -51,7 +55,12 @@ class InteractionsEvaluator:
             )
         judged = parts[split]
         self._judged = list(zip(torch.split(judged.users, _BATCH), torch.split(judged.items, _BATCH), strict=True))
-        self._once = JudgedOnce(self.space, lambda new: [self.hit_rate(supernet.extract(genome)) for genome in new])
+        self._once = JudgedOnce(self.space, lambda new: [self.hit_rate(self.supernet.extract(genome)) for genome in new])
+
+    @property
+    def supernet(self) -> ElasticNcf:
+        """The super-network, trained now if it was not before."""
+        return trained(self._supernet)
 
     @property
     def evaluations(self) -> int:
@@ -74,7 +83,7 @@ class InteractionsEvaluator:
 
 
 def interactions_supernet(checkpoint: str = "", steps: int = 0, seconds: float = 60.0, seed: int = 0) -> InteractionsEvaluator:
-    """The evaluator of ``ncf:users=500,items=300``: from a ``checkpoint``, else trained now, for ``steps`` or ``seconds``.
+    """The evaluator of ``ncf:users=500,items=300``: from a ``checkpoint``, else trained for ``steps`` or ``seconds`` when first asked.
 
     ``seed`` is that of the training; the interactions are always the same. Raises :class:`ArgumentError` for an unreadable
     checkpoint or one of another space.
@@ -86,6 +95,4 @@ def interactions_supernet(checkpoint: str = "", steps: int = 0, seconds: float =
             supernet = ElasticNcf(space)
         load_weights(checkpoint, supernet)
         return InteractionsEvaluator(supernet.eval(), data)
-    if steps:
-        return InteractionsEvaluator(train_ncf_supernet(space, data, steps=steps, seed=seed), data)
-    return InteractionsEvaluator(train_ncf_supernet(space, data, budget_s=seconds, seed=seed), data)
+    return InteractionsEvaluator(ToBeTrained(space, partial(train_ncf_supernet, space, data, seed=seed), steps, seconds), data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +14,7 @@ from layerclock.search.supernet.checkpoint import load_weights
 from layerclock.search.supernet.elastic_transformer import ElasticTransformer
 from layerclock.search.supernet.judged_once import JudgedOnce
 from layerclock.search.supernet.sandwich import TrainingOptions, seeded, train_elastic
+from layerclock.search.supernet.to_be_trained import ToBeTrained, trained
 from layerclock.search.supernet.transduction import VOCABULARY, endless_batches, held_out
 
 if TYPE_CHECKING:
@@ -33,18 +35,23 @@ _JUDGED = 500
 class SequencesEvaluator:
     """Share of the target's digits that sub-networks name rightly, told the digits before, on held-out sequences.
 
-    A network is judged once: ``evaluations`` counts the distinct networks that were really run. ``sequences`` is how many
-    sequences each is judged on.
+    What is to be trained is trained when the first network is judged. A network is judged once: ``evaluations`` counts the distinct
+    networks that were really run. ``sequences`` is how many sequences each is judged on.
     """
 
     metric = "token_accuracy_percent"
 
-    def __init__(self, supernet: ElasticTransformer, sequences: int = _JUDGED) -> None:
+    def __init__(self, supernet: ElasticTransformer | ToBeTrained[TransformerSpace, ElasticTransformer], sequences: int = _JUDGED) -> None:
         _check(supernet.space)
         self.space = supernet.space
-        self.supernet = supernet.eval()
+        self._supernet = supernet
         self._judged = held_out(sequences, supernet.space.sizes.source_length)
         self._once = JudgedOnce(self.space, lambda new: [self._accuracy(genome) for genome in new])
+
+    @property
+    def supernet(self) -> ElasticTransformer:
+        """The super-network, trained now if it was not before."""
+        return trained(self._supernet).eval()
 
     @property
     def evaluations(self) -> int:
@@ -98,7 +105,7 @@ def train_sequences(
 
 
 def sequences_supernet(checkpoint: str = "", steps: int = 0, seconds: float = 90.0, seed: int = 0) -> SequencesEvaluator:
-    """The evaluator of ``transformer:preset=tiny``: from a ``checkpoint`` file, else trained now, for ``steps`` or ``seconds``.
+    """The evaluator of ``transformer:preset=tiny``: from a ``checkpoint``, else trained for ``steps`` or ``seconds`` when first asked.
 
     Raises :class:`ArgumentError` for an unreadable checkpoint or one of another space.
     """
@@ -108,7 +115,7 @@ def sequences_supernet(checkpoint: str = "", steps: int = 0, seconds: float = 90
             supernet = ElasticTransformer(space)
         load_weights(checkpoint, supernet)
         return SequencesEvaluator(supernet)
-    return SequencesEvaluator(train_sequences(space, steps=steps, budget_s=0.0 if steps else seconds, seed=seed))
+    return SequencesEvaluator(ToBeTrained(space, partial(train_sequences, space, seed=seed), steps, seconds))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch
 
 from layerclock.errors import ArgumentError, GenomeError
 from layerclock.interfaces import AccuracyEvaluator
-from layerclock.search.spaces.ncf import ncf
+from layerclock.search.spaces.ncf import NcfSpace, ncf
 from layerclock.search.supernet.checkpoint import load_weights, save_supernet
 from layerclock.search.supernet.elastic_ncf import ElasticNcf
 from layerclock.search.supernet.interaction_data import Ranking, draw_interactions
@@ -190,7 +190,24 @@ def test_a_saved_super_network_is_the_same_when_loaded(tmp_path: Path) -> None:
         interactions_supernet(checkpoint=str(path))
 
 
+def test_nothing_is_trained_before_a_network_is_to_be_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainings = []
+
+    def train(space: NcfSpace, *_: object, **__: object) -> ElasticNcf:
+        trainings.append(True)
+        return ElasticNcf(space)
+
+    monkeypatch.setattr("layerclock.search.supernet.interactions.train_ncf_supernet", train)
+    evaluator = interactions_supernet(seconds=3600.0)
+    assert (evaluator.space.name, evaluator.metric, trainings) == ("ncf:users=500,items=300", "hit_rate_10_percent", [])
+    for genome in (SMALLEST, LARGEST):
+        evaluator.evaluate([genome])
+    assert len(trainings) == 1
+
+
 def test_the_evaluator_of_the_entry_point_trains_and_loads(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="no training"):
+        interactions_supernet(seconds=0.0)
     evaluator = interactions_supernet(steps=1)
     path = tmp_path / "ncf.safetensors"
     save_supernet(evaluator.supernet, path)
