@@ -60,18 +60,12 @@ class Contender:
     exact: bool
 
 
-def curves(stage: Stage, contenders: Sequence[Contender], evaluations: int, seeds: int, parallel: bool = True) -> dict[str, FloatArray]:
-    """Normalised hypervolume of the true values after each evaluation, float64[seeds, evaluations], by name; one process a core.
-
-    Without ``parallel`` all runs in this process, where evaluators remember what they have evaluated.
-    """
+def curves(stage: Stage, contenders: Sequence[Contender], evaluations: int, seeds: int) -> dict[str, FloatArray]:
+    """Normalised hypervolume of the true values after each evaluation, float64[seeds, evaluations], by name; one process a core."""
     _STAGES[:] = [stage]  # inherited by the processes, for objectives cannot be sent
     jobs = [(one, evaluations, seed) for one in contenders for seed in range(seeds)]
-    if parallel:
-        with ProcessPoolExecutor(len(os.sched_getaffinity(0)), initializer=_one_thread) as pool:
-            found = list(pool.map(_curve, jobs))
-    else:
-        found = [_curve(job) for job in jobs]
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), initializer=_one_thread) as pool:
+        found = list(pool.map(_curve, jobs))
     by_name: dict[str, list[FloatArray]] = {}
     for (one, _, _), curve in zip(jobs, found, strict=True):
         by_name.setdefault(one.name, []).append(curve)
