@@ -43,7 +43,8 @@ class Screened:
     @property
     def open(self) -> npt.NDArray[np.int64]:
         """Rows whose expensive measures are to be evaluated."""
-        return np.flatnonzero(self.recorded & ~self.remembered & [not reason for reason in self.reasons])
+        failed = np.array([reason != "" for reason in self.reasons], dtype=np.bool_)
+        return np.flatnonzero(self.recorded & ~self.remembered & ~failed)
 
 
 def measure(objective: Objective, genomes: GenomeArray) -> tuple[FloatArray, list[str]]:
