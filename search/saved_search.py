@@ -143,5 +143,5 @@ def _measured(path: Path, genomes: list[list[int]]) -> tuple[str, dict[int, floa
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     number_of = {" ".join(map(str, genome)): number for number, genome in enumerate(genomes)}
-    found = {number_of[row["genome"]]: float(row["measured_latency_ms"]) for row in rows if row["genome"] in number_of}
+    found = {number_of[row["genome"]]: float(row["measured_latency_ms"]) for row in rows if row.get("genome") in number_of}
     return (rows[0]["device"] if found else ""), found

@@ -130,7 +130,7 @@ def parse_parameters(factory: Callable[..., object], what: str, written: str) ->
         arguments[key] = _number(value)
         usual = known[key].default
         if isinstance(usual, int | float) and isinstance(arguments[key], str):
-            raise ArgumentError(f"{what} has {key}={value!r}, which is no number", f"such as {key}={usual}")
+            raise ArgumentError(f"{what} has {key}={value}, which is no number", f"such as {key}={usual}")
     return arguments
 
 

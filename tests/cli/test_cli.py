@@ -149,7 +149,7 @@ def test_errors_are_one_clear_line_with_a_hint(campaign: Path, predictor: Path, 
     assert "gene" in error_of("predict", "--predictor", str(predictor), "--genome", ",".join(["9"] * 45))
     accuracy = ("search", "--space", SPACE, "-o", str(tmp_path / "s"), "--objective")
     assert "lacks path" in error_of(*accuracy, "accuracy:results-csv")
-    assert "seconds='soon', which is no number" in error_of(*accuracy, "accuracy:digits-supernet:seconds=soon")
+    assert "seconds=soon, which is no number" in error_of(*accuracy, "accuracy:digits-supernet:seconds=soon")
     assert "ofa" in error_of(
         "search", "--space", "ofa-mobilenetv3", "--objective", "params", "--objective", f"latency:{predictor}", "-o", str(tmp_path)
     )

@@ -43,7 +43,9 @@ def test_a_converted_network_is_timed_and_placed_operator_by_operator(golden: tu
     model, session = golden
     times = session.kernel_times(5)
     assert times.samples_ns.shape == (5, len(times.kernels))
-    assert (times.samples_ns > 0).all()
+    # The profiler counts in microseconds, of which an operator outside XNNPACK may take none.
+    assert (times.samples_ns >= 0).all()
+    assert (times.samples_ns > 0).mean() > 0.9
     assert times.kernels == session.kernels()
     index = SiteIndex.of(load_space(SMALL_VIT))
     by_site = {placed.site: placed.layer.macs for placed in index.network(np.array(model.genome)).layers}

@@ -97,7 +97,8 @@ def test_a_search_reads_back_as_it_was_written(report_inputs: ReportInputs) -> N
 def test_the_front_as_measured_is_read_with_it(report_inputs: ReportInputs, tmp_path: Path) -> None:
     folder = tmp_path / "measured"
     shutil.copytree(report_inputs.search, folder)
-    (folder / "front_measured.csv").write_text("evaluation,device,measured_latency_ms\n3,fake:cpu,0.25\n")
+    genome = " ".join(map(str, read_search(folder).genomes[3]))
+    (folder / "front_measured.csv").write_text(f"evaluation,genome,device,measured_latency_ms\n3,{genome},fake:cpu,0.25\n")
     saved = read_search(folder)
     assert (saved.measured_on, saved.measured_ms) == ("fake:cpu", {3: 0.25})
     assert not any("as measured" in one.what for one in report([folder], tmp_path / "r.html").missing)
