@@ -109,7 +109,7 @@ def command(
 
 @contextmanager
 def naming_the_place(folder: Path) -> Iterator[None]:
-    """A defect of an evaluator as one line: where it is, and that nothing is lost."""
+    """A defect, of an evaluator mostly, as one line: where it is, and that nothing is lost."""
     try:
         yield
     except LayerclockError:
@@ -117,8 +117,8 @@ def naming_the_place(folder: Path) -> Iterator[None]:
     except Exception as error:
         *_, last = traceback.extract_tb(error.__traceback__)
         raise SearchError(
-            f"an evaluation ended in {type(error).__name__}: {error} ({last.filename}, line {last.lineno})",
-            f"what was evaluated is kept in {folder}: mend the evaluator, and the same command goes on",
+            f"the search ended in {type(error).__name__}: {error} ({last.filename}, line {last.lineno})",
+            f"what was evaluated is kept in {folder}: once that line is mended, the same command goes on",
         ) from error
 
 
