@@ -68,7 +68,10 @@ def prepare_model(path: Path, batch: int = 1, shapes: Mapping[str, tuple[int, ..
         raise DeviceError(f"cannot read {path} as an ONNX model: {error}", "export it again") from error
     if not model.graph.node:
         raise DeviceError(f"{path} holds no operators", "is it an ONNX model?")
-    _fix_shapes(model, batch, dict(shapes or {}))
+    try:
+        _fix_shapes(model, batch, dict(shapes or {}))
+    except ArgumentError as error:
+        raise ArgumentError(f"{path}: {error.message}", error.hint) from None
     sites = _name_nodes(model, depth)
     asked = repr([_PREPARE_VERSION, onnx.__version__, batch, sorted((shapes or {}).items()), depth])
     digest = hashlib.sha256(content + asked.encode()).hexdigest()[:24]

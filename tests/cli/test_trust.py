@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
 
+from layerclock.cli.fit import command as fit
 from layerclock.cli.objectives import parse_objectives
 from layerclock.cli.search import naming_the_place
 from layerclock.cli.trust import broken_rules, tell_distrust
@@ -63,6 +65,19 @@ def test_a_search_tells_which_rules_its_table_breaks(
     alike = [f"latency:{tmp_path / name}/table.parquet" for name in ("good", "doubtful")]
     found = parse_objectives(alike, tiny_space, tiny_index, tmp_path)
     assert [objective.name for objective in found] == ["latency_good_table_ms", "latency_doubtful_table_ms"]
+
+
+def test_a_transfer_tells_which_of_its_tables_break_rules(
+    good: LatencyTable, doubtful: LatencyTable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, table in (("good", good), ("doubtful", doubtful)):
+        table.write(tmp_path / f"{name}.parquet")
+    source, measured, output = tmp_path / "doubtful.parquet", tmp_path / "good.parquet", tmp_path / "new.onnx"
+    words = ["--transfer", str(source), "--measured", str(measured), "-o", str(output), "--json"]
+    fit.main(words, standalone_mode=False)
+    said = capsys.readouterr()
+    assert f"{source} is NOT to be trusted" in said.err
+    assert json.loads(said.out)["broken_rules"] == [f"{source}: {broken_rules(doubtful)[0]}"]
 
 
 def test_a_defect_of_an_evaluator_is_told_with_its_place(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from layerclock.cli.output import print_json, print_table, progress_bar, told
+from layerclock.cli.trust import tell_distrust
 from layerclock.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ def fit_by_transfer(
         raise ArgumentError("a transfer needs the new device, or its measurements", "give either --device or --measured TABLE")
     tables = [read_table(path) for path in paths]
     own = read_table(measured) if measured is not None else None
-    named = space_name or next((table.space for table in (*tables, *([own] if own else []))), "")
+    given = [*zip(paths, tables, strict=True), *([(measured, own)] if measured is not None and own is not None else [])]
+    broken = [f"{path}: {rule}" for path, table in given for rule in tell_distrust(path, table)]
+    named = space_name or next((table.space for _, table in given), "")
     if not named:
         raise ArgumentError("nothing tells the search space", "name it with --space")
     prior = transfer_prior(load_space(named), tables, seed)
@@ -56,7 +59,7 @@ def fit_by_transfer(
         own = _measure(prior, device_name, options, samples, folder or output.with_suffix(""), seed, quiet)
     predictor = fit_transfer(own, prior)
     predictor.save(output)
-    _tell(predictor, [table.target.device for table in tables], output, as_json)
+    _tell(predictor, [table.target.device for table in tables], broken, output, as_json)
 
 
 def _measure(
@@ -80,7 +83,7 @@ def _measure(
         return profile(device, prior.views.space, folder, networks=samples, plan=plan, progress=tell)
 
 
-def _tell(predictor: OnnxPredictor, devices: Sequence[str], output: Path, as_json: bool) -> None:
+def _tell(predictor: OnnxPredictor, devices: Sequence[str], broken: Sequence[str], output: Path, as_json: bool) -> None:
     from layerclock.predictors.transfer.fitting import MISLED
 
     card = predictor.card
@@ -90,7 +93,8 @@ def _tell(predictor: OnnxPredictor, devices: Sequence[str], output: Path, as_jso
         print_json(
             {"predictor": str(output), "kind": card.kind, "space": card.space, "target": str(card.target),
              "networks": card.fitted_on_networks, "source_devices": list(devices), "trust_in_sources": trust, "misled": misled,
-             "interval_level": card.interval_level, "interval_half_width": card.interval_half_width, "noise_floor": card.noise_floor}
+             "interval_level": card.interval_level, "interval_half_width": card.interval_half_width, "noise_floor": card.noise_floor,
+             "broken_rules": list(broken)}
         )  # fmt: skip
     else:
         rows = [

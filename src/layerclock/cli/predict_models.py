@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from layerclock.cli.output import print_json, print_table
-from layerclock.errors import DeviceUnavailableError, MissingExtraError, UnknownNameError
+from layerclock.errors import DeviceError, DeviceUnavailableError, MissingExtraError, UnknownNameError
 from layerclock.plugins import open_device, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from layerclock.interfaces import Device
+    from layerclock.interfaces import Device, ModelFile, Session
     from layerclock.predictors.portable_kernels import KernelPrediction, KernelPredictor
     from layerclock.target import Target
 
@@ -40,7 +40,7 @@ def predict_models(models: Sequence[Path], predictor_path: Path, shapes: Mapping
         if device is None:
             kernels = fused_kernels(SourceGraph(prepared.path), predictor.card.fusions)
         else:
-            session = device.load(prepared)
+            session = _loaded(device, prepared, path)
             kernels = session.kernels()
             session.close()
         prediction = predictor.predict(kernels)
@@ -49,6 +49,14 @@ def predict_models(models: Sequence[Path], predictor_path: Path, shapes: Mapping
             _print(path, predictor, prediction)
     if as_json:
         print_json({"target": str(predictor.target), "networks": documents})
+
+
+def _loaded(device: Device, prepared: ModelFile, path: Path) -> Session:
+    """``prepared`` on the device; what it refuses is told of ``path``, which the user knows, and not of the copy alone."""
+    try:
+        return device.load(prepared)
+    except DeviceError as error:
+        raise DeviceError(f"{path}: {error.message}", error.hint) from error
 
 
 def _runtime_of(target: Target) -> tuple[Device | None, str]:
