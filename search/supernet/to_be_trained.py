@@ -5,6 +5,8 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import torch
+
 from layerclock.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ class ToBeTrained(Generic[Space, Network]):
         """The trained super-network: whichever thread asks first trains it, and the others wait."""
         with self._lock:
             if self._made is None:
-                self._made = self._train(**self._length)
+                with torch.inference_mode(False), torch.enable_grad():  # who asks judges networks, without gradients
+                    self._made = self._train(**self._length)
             return self._made
 
 
