@@ -32,21 +32,19 @@ _REORDERS = frozenset({"ReorderInput", "ReorderOutput"})
 def described(source: SourceGraph, operation: Mapping[str, str], graph: onnx.GraphProto, provider: Mapping[str, str]) -> dict[str, Kernel]:
     """The kernels of one session, given with their operations, by the name that it gives them; ``provider`` says which runs each."""
     producer = {tensor: node.name for node in graph.node for tensor in node.output}
-    reader = {tensor: node.name for node in reversed(graph.node) for tensor in node.input}
     nodes = {node.name: node for node in graph.node}
+    origin = {name: _origin(source, name, nodes.get(name), op) for name, op in operation.items()}
+    reader = _first_readers(source, graph, origin)
     executed = []
     for name in operation:
         node = nodes.get(name)
-        # A fusion may have a name of the runtime's own; what it makes has the model's. So has what a reorder makes.
-        makes = list(node.output) if node is not None and operation[name] not in _REORDERS else []
-        origin = next((found for one in (name, *makes) if (found := source.find(_SUFFIX.sub("", one)))), "")
         executed.append(
             Executed(
                 name=name,
                 op=operation[name],
-                operators=(origin,) if origin else (),
+                operators=(origin[name],) if origin[name] else (),
                 only_last=True,
-                reader=next((reader[t] for t in node.output if t in reader), "") if node else "",
+                reader=reader.get(name, ""),
                 feeder=next((producer[t] for t in node.input if t in producer), "") if node else "",
                 layout="nchwc" if node is not None and node.domain.endswith("nchwc") else "",
                 implementation=provider[name],
@@ -54,6 +52,31 @@ def described(source: SourceGraph, operation: Mapping[str, str], graph: onnx.Gra
         )
     kernels = source.kernels(executed, boundaries=producer.keys())
     return {kernel.name: replace(kernel, name=name) for kernel, name in zip(kernels, _lasting_names(executed), strict=True)}
+
+
+def _origin(source: SourceGraph, name: str, node: onnx.NodeProto | None, operation: str) -> str:
+    """The model's operator that a node of the optimised graph computes last; empty for one that the runtime added."""
+    # A fusion may have a name of the runtime's own; what it makes has the model's. So has what a reorder makes.
+    makes = list(node.output) if node is not None and operation not in _REORDERS else []
+    return next((found for one in (name, *makes) if (found := source.find(_SUFFIX.sub("", one)))), "")
+
+
+def _first_readers(source: SourceGraph, graph: onnx.GraphProto, origin: Mapping[str, str]) -> dict[str, str]:
+    """By node, the one that reads what it makes; of several, the first in the model, for their order here is another in each session."""
+    readers: dict[str, list[str]] = defaultdict(list)
+    for node in graph.node:
+        for tensor in node.input:
+            readers[tensor].append(node.name)
+    places: dict[str, tuple[int, str]] = {}
+    first: dict[str, str] = {}
+    for node in reversed(graph.node):  # what reads comes after what makes, so that its place is known
+        behind = [one for tensor in node.output for one in readers[tensor]]
+        if behind:
+            first[node.name] = min(behind, key=places.__getitem__)
+        known = origin.get(node.name, "")
+        number = source.order[known] if known else places[first[node.name]][0] if behind else len(source.order)
+        places[node.name] = (number, _NUMBER.sub("", node.name))
+    return first
 
 
 def _lasting_names(executed: list[Executed]) -> list[str]:
