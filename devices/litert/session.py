@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["LiteRtSession"]
 
 _COLD_RUNS = 2
-# XNNPACK cuts each time to whole microseconds: half of one is lost on average.
+# XNNPACK cuts each time to whole microseconds: half of one is lost on average. Outside it, a time is the difference of two cut ones
+# (tensorflow/lite/profiling/profile_buffer.cc): it may be 0, and is right on average.
 _CUT_OFF_US = 0.5
 
 
