@@ -3,6 +3,10 @@
 Weights are quantised to int8 channel by channel, activations tensor by tensor, as QuantizeLinear and DequantizeLinear around each
 operator (Jacob et al. 2018, *Quantization and training of neural networks for efficient integer-arithmetic-only inference*): by ONNX
 Runtime's own tool for ONNX Runtime, by NNCF for OpenVINO. The added operators belong to the layer of what they convert.
+
+Where the processor's 8-bit products saturate, weights have 7 bits: sums of two products would not fit into 16, and the network would
+answer something else, at the same speed (OpenVINO's documentation, *Saturation (overflow) issue workaround*; ONNX Runtime's
+``reduce_range``).
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ import onnx
 from layerclock.atomic import make_folder, write_atomically
 from layerclock.devices.attribution import SourceGraph
 from layerclock.devices.cache import cache_folder
+from layerclock.devices.machine import cpu_fingerprint
 from layerclock.errors import ArgumentError, DeviceError
 from layerclock.plugins import missing_package
 
@@ -38,6 +43,7 @@ __all__ = ["in_precision", "is_quantised", "name_after_layers", "quantised_by_nn
 
 # Part of the cache key: raise it when the quantised file changes for the same network.
 _VERSION = 1
+_X86 = frozenset({"x86_64", "amd64", "i386", "i686"})
 _QUANTISED = frozenset({"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"})
 
 
@@ -75,14 +81,21 @@ def quantised_by_nncf(model: ModelFile) -> ModelFile:
         raise missing_package(error, "quantising for OpenVINO") from error
 
 
-def _quantised(model: ModelFile, tool: str, quantise: Callable[[Path, Batches], onnx.ModelProto]) -> ModelFile:
+def _saturates() -> bool:
+    """Whether this processor adds 8-bit products in 16 bits: x86 without VNNI, or of which the machine does not tell."""
+    processor = dict(cpu_fingerprint())
+    return processor.get("architecture", "").lower() in _X86 and "vnni" not in processor.get("isa", "")
+
+
+def _quantised(model: ModelFile, tool: str, quantise: Callable[[Path, Batches, bool], onnx.ModelProto]) -> ModelFile:
+    seven_bits = _saturates()
     inputs = hashlib.sha256(model.calibration.read_bytes()).hexdigest() if model.calibration else ""
-    asked = repr([_VERSION, tool, _version(tool), model.digest, inputs])
+    asked = repr([_VERSION, tool, _version(tool), model.digest, inputs, *(["seven bits"] if seven_bits else [])])
     digest = hashlib.sha256(asked.encode()).hexdigest()[:24]
     path = cache_folder() / "models" / f"{digest}.onnx"
     if not path.exists():
         try:
-            made = quantise(model.path, _batches(model))
+            made = quantise(model.path, _batches(model), seven_bits)
         except (ImportError, DeviceError, ArgumentError):
             raise
         except Exception as error:  # neither tool has a base of its errors
@@ -119,7 +132,7 @@ def _batches(model: ModelFile) -> Batches:
     return [{name: inputs[name][rows].astype(spec.dtype) for name, spec in wanted.items()} for rows in chosen]
 
 
-def _onnxruntime(path: Path, batches: Batches) -> onnx.ModelProto:
+def _onnxruntime(path: Path, batches: Batches, seven_bits: bool) -> onnx.ModelProto:
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -136,17 +149,23 @@ def _onnxruntime(path: Path, batches: Batches) -> onnx.ModelProto:
         quantization.quantize_static(
             known, result, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
             activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
+            reduce_range=seven_bits,
         )  # fmt: skip
         return onnx.load(result)
 
 
-def _nncf(path: Path, batches: Batches) -> onnx.ModelProto:
+def _nncf(path: Path, batches: Batches, seven_bits: bool) -> onnx.ModelProto:
     import nncf
 
     nncf.set_log_level(logging.ERROR)
+    overflow = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE if seven_bits else None)
     with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
         made: onnx.ModelProto = nncf.quantize(
-            onnx.load(str(path)), nncf.Dataset(batches), subset_size=len(batches), target_device=nncf.TargetDevice.CPU
+            onnx.load(str(path)),
+            nncf.Dataset(batches),
+            subset_size=len(batches),
+            target_device=nncf.TargetDevice.CPU,
+            advanced_parameters=overflow,
         )
     return made
 

@@ -70,6 +70,17 @@ def test_what_a_tool_adds_belongs_to_a_layer_and_is_made_once(quantise: Callable
     assert made.path.stat().st_mtime_ns == written
 
 
+@pytest.mark.parametrize(("isa", "largest"), [("avx avx2", 64), ("avx avx2 avx_vnni", 127), ("", 64)])
+def test_weights_have_seven_bits_where_products_saturate(
+    isa: str, largest: int, tiny_model: ModelFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processor = (("architecture", "x86_64"), *([("isa", isa)] if isa else []))
+    monkeypatch.setattr("layerclock.devices.quantisation.cpu_fingerprint", lambda: processor)
+    graph = onnx.load(str(quantised_by_onnxruntime(tiny_model).path)).graph
+    weights = [onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
+    assert max(int(np.abs(one.astype(np.int64)).max()) for one in weights if one.ndim == 4) == largest
+
+
 def test_it_is_calibrated_on_the_space_s_real_inputs(tiny_space: SearchSpace, tiny_model: ModelFile, tmp_path: Path) -> None:
     real = write_real_inputs(tiny_space, 16)
     assert real is not None
