@@ -3,9 +3,10 @@
 OpenVINO: ``benchmark_app`` with the same settings (sync, one stream, one thread). ONNX Runtime: a plain loop around
 ``InferenceSession.run``. Each round times a network on both sides right after each other, now this one first, now that one. Both
 are long enough for the network's weights to settle in the last cache: the loop warms up with 24 runs, and ``benchmark_app``, which
-warms up with one, makes as many more. *Paired* is the median over the rounds of the two sides' ratio: what disturbs the machine for
-minutes is on both sides of it. Beside it stand each side's fastest run and best median of all rounds, where a neighbour's busy
-minute may hit one side alone. The targets are for the medians over the networks.
+warms up with one, makes as many more. Both are bound to the same processor: two of a shared machine are disturbed differently.
+*Paired* is the median over the rounds of the two sides' ratio: what disturbs the machine for minutes is on both sides of it. Beside
+it stand each side's fastest run and best median of all rounds, where a neighbour's busy minute may hit one side alone. The
+targets are for the medians over the networks.
 
 ``python benchmarks/parity.py [--quick]``, about five minutes.
 """
@@ -13,6 +14,7 @@ minute may hit one side alone. The targets are for the medians over the networks
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -46,6 +48,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="8 networks, five rounds")
     quick = parser.parse_args().quick
     networks, rounds = (8, 5) if quick else (20, 12)
+    os.sched_setaffinity(0, (max(os.sched_getaffinity(0)),))  # the loop's, and what `benchmark_app` inherits
     space = lc.load_space("ofa-mobilenetv3")
     index = lc.SiteIndex.of(space)
     genomes = sample(index, networks, np.random.default_rng(0))
@@ -83,7 +86,7 @@ def _interleaved(
     from dataclasses import replace
 
     theirs: list[list[tuple[float, float]]] = [[] for _ in models]
-    with tempfile.TemporaryDirectory() as folder, WorkerPool(device, 60.0, Path(folder) / "log") as pool:
+    with tempfile.TemporaryDirectory() as folder, WorkerPool(device, 60.0, Path(folder) / "log", tuple(os.sched_getaffinity(0))) as pool:
         workers = []
         for model in models:
             worker = pool.start()
