@@ -3,13 +3,12 @@
 OpenVINO: ``benchmark_app`` with the same settings (sync, one stream, one thread). ONNX Runtime: a plain loop around
 ``InferenceSession.run``. Each round times a network on both sides right after each other, now this one first, now that one. Both
 are long enough for the network's weights to settle in the last cache: the loop warms up with 24 runs, and ``benchmark_app``, which
-warms up with one, makes as many more. Both are bound to the same processor, and ours
-does not wait for quiet moments, as it would in a campaign, for the other side does not. *Paired* is the median over the rounds of
-the two sides' ratio: what disturbs the machine for minutes is on both sides of it. Beside it stand each side's fastest run and best
-median of all rounds, where a neighbour's busy minute may hit one side alone, and the latency that we would report. The targets are
-for the medians over the networks.
+warms up with one, makes as many more. Both are bound to the same processor, and ours does not wait for quiet moments, as it would in
+a campaign, for the other side does not. *Paired* is the median over the rounds of the two sides' ratio: what disturbs the machine for
+minutes is on both sides of it. Beside it stand each side's fastest run and best median of all rounds, where a neighbour's busy minute
+may hit one side alone, and the latency that we would report. The targets are for the medians over the networks.
 
-``python benchmarks/parity.py [--quick]``, about five minutes.
+``python benchmarks/parity.py [--quick]``, five to ten minutes.
 """
 
 from __future__ import annotations
