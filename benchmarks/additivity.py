@@ -33,7 +33,6 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="20 profiled, 10 for calibration, 30 unseen, four rounds")
     parser.add_argument("--only", choices=COMBINATIONS, action="append", help="this combination only; may be repeated")
     parser.add_argument("--rounds", type=int, help="over all networks, instead of the usual number")
-    parser.add_argument("--runs", type=int, default=8, help="undisturbed runs a visit")
     parser.add_argument("--output", type=Path, help="keep the campaigns here (and go on with them)")
     arguments = parser.parse_args()
     networks, calibration, holdout, rounds = (20, 10, 30, 4) if arguments.quick else (40, 20, 100, 10)
@@ -48,9 +47,8 @@ def main() -> int:
             device = lc.open_device(name, lc.DeviceOptions(threads=int(threads)))
             folder = (arguments.output or Path(temporary)) / short
             table = lc.profile(
-                device, space, folder, networks=networks, calibration=calibration, holdout=holdout, rounds=rounds, runs=arguments.runs,
-                progress=tell,
-            )  # fmt: skip
+                device, space, folder, networks=networks, calibration=calibration, holdout=holdout, rounds=rounds, progress=tell
+            )
             truth = table.networks("holdout")
             index = lc.SiteIndex.of(space)
             rows_us = table.layer_latencies_us()

@@ -48,7 +48,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="8 networks, five rounds")
     quick = parser.parse_args().quick
     networks, rounds = (8, 5) if quick else (20, 12)
-    os.sched_setaffinity(0, (max(os.sched_getaffinity(0)),))  # the loop's, and what `benchmark_app` inherits
+    os.sched_setaffinity(0, (max(os.sched_getaffinity(0)),))  # the loop's; the workers and `benchmark_app` inherit it
     space = lc.load_space("ofa-mobilenetv3")
     index = lc.SiteIndex.of(space)
     genomes = sample(index, networks, np.random.default_rng(0))
@@ -86,7 +86,7 @@ def _interleaved(
     from dataclasses import replace
 
     theirs: list[list[tuple[float, float]]] = [[] for _ in models]
-    with tempfile.TemporaryDirectory() as folder, WorkerPool(device, 60.0, Path(folder) / "log", tuple(os.sched_getaffinity(0))) as pool:
+    with tempfile.TemporaryDirectory() as folder, WorkerPool(device, 60.0, Path(folder) / "log") as pool:
         workers = []
         for model in models:
             worker = pool.start()
