@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from layerclock.interfaces import Device, SearchSpace
-    from layerclock.profiler.sitting import Progress
+    from layerclock.profiler.progress import Progress
 
     FloatArray = npt.NDArray[np.float64]
 

@@ -21,7 +21,7 @@ from report import finish
 import layerclock as lc
 
 if TYPE_CHECKING:
-    from layerclock.profiler.sitting import Progress
+    from layerclock.profiler.progress import Progress
 
 DEVICES = ("onnxruntime:cpu", "openvino:CPU")
 

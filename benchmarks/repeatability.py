@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from layerclock.interfaces import SearchSpace
-    from layerclock.profiler.sitting import Progress
+    from layerclock.profiler.progress import Progress
 
 DEVICES = ("onnxruntime:cpu", "openvino:CPU")
 

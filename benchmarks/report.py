@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import operator
 import sys
 from time import monotonic
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from layerclock.profiler.sitting import Progress
+    from layerclock.profiler.progress import Progress
 
 __all__ = ["finish", "tell"]
 
@@ -25,8 +24,8 @@ def tell(progress: Progress) -> None:
     """Report a campaign's progress on standard error, now and then."""
     if monotonic() - _last_line[0] > _SECONDS_BETWEEN_LINES:
         _last_line[0] = monotonic()
-        noise = "" if math.isnan(progress.noise) else f", +-{progress.noise:.1%}"
-        print(f"{progress.stage} {progress.done}/{progress.total}, {progress.left_s:.0f} s left{noise}", file=sys.stderr, flush=True)
+        told = f"{progress.stage} {progress.done}/{progress.total}", f"{progress.left_s:.0f} s left", progress.noise_in_words
+        print(", ".join(filter(None, told)), file=sys.stderr, flush=True)
 
 
 def finish(name: str, figures: Mapping[str, float], targets: Mapping[str, tuple[str, float]], quick: bool) -> int:

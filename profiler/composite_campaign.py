@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from layerclock.datasets.table import LatencyTable
     from layerclock.interfaces import Device
-    from layerclock.profiler.sitting import Progress
+    from layerclock.profiler.progress import Progress
 
 __all__ = ["profile_composites", "theme_shares"]
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from layerclock.devices.onnx_file import PreparedModel
     from layerclock.interfaces import Device, ModelFile
     from layerclock.network import TensorSpec
-    from layerclock.profiler.sitting import Progress
+    from layerclock.profiler.progress import Progress
 
 __all__ = ["FileSpace", "profile_files"]
 

@@ -15,6 +15,7 @@ import numpy as np
 from layerclock.errors import CampaignError, DeviceError
 from layerclock.profiler.measurement import Measurement, Order
 from layerclock.profiler.observations import Observed
+from layerclock.profiler.progress import Progress
 from layerclock.profiler.worker import WorkerKilledError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from layerclock.profiler.store import CampaignFolder, CampaignRecord
     from layerclock.space import SiteIndex
 
-__all__ = ["Limits", "Progress", "Sitting"]
+__all__ = ["Limits", "Sitting"]
 
 # Of the time limit, repeating runs may take this share: the rest is for a network's slowest moments.
 _REPEATING_SHARE = 0.5
@@ -50,23 +51,6 @@ _GOLDEN = (5**0.5 - 1) / 2
 _HOPELESS = 3
 # Exports run ahead of the workers that load them by this many networks.
 _LOADING_AT_ONCE = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Told to the caller as a campaign goes on.
-
-    ``left_s`` is an estimate in seconds, ``noise`` the median over the layers of the half width of their 90 % interval
-    (relative); both are NaN before there is one. ``covered`` of ``layers`` distinct layers of the space were measured.
-    """
-
-    stage: str
-    done: int
-    total: int
-    left_s: float
-    covered: int
-    layers: int
-    noise: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from layerclock.datasets.table import LatencyTable
     from layerclock.interfaces import Device, ModelFile, SearchSpace
-    from layerclock.profiler.sitting import Progress
+    from layerclock.profiler.progress import Progress
     from layerclock.space import SiteIndex
 
     ProfileTiny = Callable[..., LatencyTable]

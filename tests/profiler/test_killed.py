@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from layerclock.datasets.table import LatencyTable
     from layerclock.interfaces import SearchSpace
-    from layerclock.profiler.sitting import Progress
+    from layerclock.profiler.progress import Progress
     from layerclock.space import SiteIndex
 
     ProfileTiny = Callable[..., LatencyTable]

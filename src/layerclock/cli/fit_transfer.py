@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from layerclock.interfaces import DeviceOptions
     from layerclock.predictors.portable import OnnxPredictor
     from layerclock.predictors.transfer.gaussian import GaussianPrior
-    from layerclock.profiler.sitting import Progress
+    from layerclock.profiler.progress import Progress
 
 __all__ = ["fit_by_transfer"]
 

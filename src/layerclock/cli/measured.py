@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from layerclock.interfaces import Device, SearchSpace
-    from layerclock.profiler.sitting import Progress
+    from layerclock.profiler.progress import Progress
     from layerclock.space import GenomeArray
     from layerclock.target import Target
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from layerclock.datasets.table import LatencyTable
     from layerclock.interfaces import Device, SearchSpace
     from layerclock.profiler.plan import Plan
-    from layerclock.profiler.sitting import Progress
+    from layerclock.profiler.progress import Progress
 
 
 @click.command("profile")

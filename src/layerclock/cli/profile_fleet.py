@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from layerclock.cli.fleet_options import FleetChoice
     from layerclock.datasets.table import LatencyTable
     from layerclock.interfaces import Device, DeviceOptions
-    from layerclock.profiler.sitting import Progress
+    from layerclock.profiler.progress import Progress
 
 __all__ = ["profile_on_fleet", "progress_teller"]
 
@@ -27,9 +26,8 @@ def progress_teller(device: str, report: Report) -> Callable[[Progress], None]:
     """Shows a campaign's progress under its device's name."""
 
     def tell(progress: Progress) -> None:
-        noise = "" if math.isnan(progress.noise) else f", +-{progress.noise:.1%}"
-        coverage = f" ({progress.covered}/{progress.layers} layers{noise})"
-        report(f"{device} {progress.stage}{coverage}", progress.done, progress.total, progress.left_s)
+        known = ", ".join(filter(None, (f"{progress.covered}/{progress.layers} layers", progress.noise_in_words)))
+        report(f"{device} {progress.stage} ({known})", progress.done, progress.total, progress.left_s)
 
     return tell
 
