@@ -1,7 +1,8 @@
 """Run the benchmarks one after the other, keep what each printed, and write the page of figures from all that is kept.
 
 ``python benchmarks/run_all.py [NAME ...] [--quick] [--page-only]``. Run it while nothing else uses the machine. Each result stands in
-``benchmarks/results/NAME.json`` with the machine and the versions that it is of, and is replaced by the next run of the same name;
+``benchmarks/results/NAME.json`` with the machine and the versions that it is of. A figure that is printed again replaces the former one;
+what a benchmark that was run in part (``--only``, ``--device``) did not print stays, under its own day and machine.
 ``docs/figures-printed.md`` is made of these files. A benchmark that cannot run here (no data, no GPU) keeps the result that it had.
 """
 
@@ -72,29 +73,37 @@ def main() -> int:
 
 
 def _keep(printed: str, more: dict[str, Any]) -> bool:
-    """Write the result that stands in a benchmark's output, one that was run in parts beside its other parts; False if none does."""
+    """Write the result that stands in a benchmark's output beside the other parts of that benchmark; False if none does."""
     lines = [line for line in printed.splitlines() if line.startswith('{"benchmark"')]
     if not lines:
         return False
-    result = json.loads(lines[-1])
-    result |= {
+    run = json.loads(lines[-1])
+    name = run.pop("benchmark")
+    run |= {
         "day": datetime.now(UTC).date().isoformat(),
         "machine": dict(cpu_fingerprint()),
         "versions": {"layerclock": VERSION} | {package: version(package) for package in PACKAGES},
     } | more
-    file = RESULTS / f"{result['benchmark']}.json"
-    if file.exists():
-        known = json.loads(file.read_text())
-        if (
-            known["machine"] == result["machine"]
-            and known["quick"] == result["quick"]
-            and not set(known["figures"]) <= set(result["figures"])
-        ):
-            for part in ("figures", "targets"):
-                result[part] = known[part] | result[part]
-            result["holds"] = all(_holds(result, figure) for figure in result["targets"])
-    file.write_text(json.dumps(result, indent=1) + "\n")
+    kept = [_without(other, run["figures"]) for other in _runs(name)]
+    runs = [*(other for other in kept if other["figures"]), run]
+    _file(name).write_text(json.dumps({"benchmark": name, "runs": runs}, indent=1) + "\n")
     return True
+
+
+def _file(name: str) -> Path:
+    return RESULTS / f"{name}.json"
+
+
+def _runs(name: str) -> list[dict[str, Any]]:
+    """The runs of a benchmark that are kept, oldest first; no figure is in two of them."""
+    runs: list[dict[str, Any]] = json.loads(_file(name).read_text())["runs"] if _file(name).exists() else []
+    return runs
+
+
+def _without(run: dict[str, Any], replaced: dict[str, float]) -> dict[str, Any]:
+    """``run`` without the figures that another one has anew."""
+    left = run | {part: {figure: known for figure, known in run[part].items() if figure not in replaced} for part in ("figures", "targets")}
+    return left | {"holds": all(_holds(left, figure) for figure in left["targets"])}
 
 
 def _page() -> str:
@@ -102,28 +111,33 @@ def _page() -> str:
     for name in NAMES:
         title = (ast.get_docstring(ast.parse((HERE / f"{name}.py").read_text())) or "").splitlines()[0]
         parts.append(f"## {name}\n\n{title}\n")
-        file = RESULTS / f"{name}.json"
-        if not file.exists():
+        runs = _runs(name)
+        if not runs:
             parts.append("Not run since results are kept here; [Figures](figures.md) has the last ones, where there are any.\n")
-            continue
-        result = json.loads(file.read_text())
-        versions = ", ".join(f"{package} {number}" for package, number in result["versions"].items())
-        quick = ", with --quick: less sure" if result["quick"] else ""
-        took = f", {result['minutes']} minutes" if "minutes" in result else ""
-        parts.append(f"{result['day']}{took}{quick}; {result['machine'].get('cpu', 'a processor that is not named')}; {versions}.\n")
-        parts.append("| figure | value | target | |\n|---|---|---|---|")
-        for figure, value in result["figures"].items():
-            sign, limit = result["targets"].get(figure, ("", None))
-            target = "" if limit is None else f"{sign} {limit:g}"
-            verdict = "" if limit is None else ("holds" if _holds(result, figure) else "**missed**")
-            parts.append(f"| `{figure}` | {value:.4g} | {target} | {verdict} |")
-        parts.append("")
+        for run in runs:
+            parts += _part_of_page(run)
     return "\n".join(parts)
 
 
-def _holds(result: dict[str, Any], figure: str) -> bool:
-    sign, limit = result["targets"][figure]
-    value = result["figures"][figure]
+def _part_of_page(run: dict[str, Any]) -> list[str]:
+    versions = ", ".join(f"{package} {number}" for package, number in run["versions"].items())
+    quick = ", with --quick: less sure" if run["quick"] else ""
+    took = f", {run['minutes']} minutes" if "minutes" in run else ""
+    lines = [
+        f"{run['day']}{took}{quick}; {run['machine'].get('cpu', 'a processor that is not named')}; {versions}.\n",
+        "| figure | value | target | |\n|---|---|---|---|",
+    ]
+    for figure, value in run["figures"].items():
+        sign, limit = run["targets"].get(figure, ("", None))
+        target = "" if limit is None else f"{sign} {limit:g}"
+        verdict = "" if limit is None else ("holds" if _holds(run, figure) else "**missed**")
+        lines.append(f"| `{figure}` | {value:.4g} | {target} | {verdict} |")
+    return [*lines, ""]
+
+
+def _holds(run: dict[str, Any], figure: str) -> bool:
+    sign, limit = run["targets"][figure]
+    value = run["figures"][figure]
     return bool({"<=": value <= limit, ">=": value >= limit, "<": value < limit, ">": value > limit, "==": value == limit}[sign])
 
 
