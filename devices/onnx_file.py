@@ -33,7 +33,7 @@ from layerclock.network import Layer, PlacedLayer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["PreparedModel", "module_path", "prepare_model"]
+__all__ = ["PreparedModel", "module_path", "prepare_model", "weights_file"]
 
 # Part of the cache key: raise it when the prepared file changes for the same model.
 _PREPARE_VERSION = 2
@@ -100,8 +100,13 @@ def _weights_beside(path: Path) -> list[Path]:
 def _save(model: onnx.ModelProto, path: Path) -> None:
     make_folder(path.parent)
     large = model.ByteSize() > _LARGEST_BYTES or model.ByteSize() < 0
-    weights = f"{path.name}.weights"
-    write_atomically(path, lambda draft: onnx.save(model, str(draft), save_as_external_data=large, location=weights if large else None))
+    location = weights_file(path).name if large else None
+    write_atomically(path, lambda draft: onnx.save(model, str(draft), save_as_external_data=large, location=location))
+
+
+def weights_file(path: Path) -> Path:
+    """Where a prepared model keeps its weights if they are too large for one file with the rest."""
+    return path.with_name(f"{path.name}.weights")
 
 
 def _fix_shapes(model: onnx.ModelProto, batch: int, shapes: dict[str, tuple[int, ...]]) -> None:

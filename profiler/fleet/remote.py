@@ -74,7 +74,14 @@ class FleetDevice:
         )
 
     def prepare(self, model: ModelFile) -> ModelFile:
-        """The same: the board makes of it what it will load."""
+        """The same: the board makes of it what it will load. Raises :class:`DeviceError` if it is more than one file."""
+        from layerclock.devices.onnx_file import weights_file
+
+        if weights_file(model.path).exists():
+            raise DeviceError(
+                f"{model.path.name} is too large for one file, and only one goes to a fleet's board",
+                "profile it on the board, without --fleet",
+            )
         return model
 
     def pool(self, limit_s: float, log: Path, affinity: tuple[int, ...]) -> RemotePool:

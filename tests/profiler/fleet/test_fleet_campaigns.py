@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from layerclock.devices import onnx_file
 from layerclock.devices.attribution import SourceGraph
 from layerclock.devices.export import Exporter
 from layerclock.errors import CampaignError, DeviceError, FleetError
 from layerclock.interfaces import DeviceOptions, ModelFile
 from layerclock.plugins import open_device
+from layerclock.profiler.files import profile_files
 from layerclock.profiler.fleet.remote import open_fleet_device
 from layerclock.profiler.plan import make_plan
 
@@ -179,3 +181,19 @@ def test_networks_that_are_built_anew_or_quantised_there_are_the_desks(
     assert eager.level("layer").num_rows > 0
     expected = open_device("onnxruntime:cpu", quantised).prepare(replace(model, calibration=inputs))  # type: ignore[attr-defined]
     assert (tmp_path / "board" / "models" / expected.path.name).exists()
+
+
+def test_a_model_that_is_two_files_does_not_go_to_a_board(
+    fleet: Fleet, tiny_space: SearchSpace, tiny_index: SiteIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The board would find no weights; the runtime's complaint about that says nothing of the fleet."""
+    fleet.board("q2", "onnxruntime:cpu")
+    fleet.wait("q2")
+    file = Exporter(tiny_space)(make_plan(tiny_index, networks=2, holdout=0).profiled[0]).path
+    monkeypatch.setenv("LAYERCLOCK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(onnx_file, "_LARGEST_BYTES", 0)
+    with fleet.cluster() as cluster:
+        device = open_fleet_device(cluster, "onnxruntime:cpu", DeviceOptions(), boards=["q2"])
+        with pytest.raises(CampaignError, match="too large for one file"):
+            profile_files(device, [file], tmp_path / "run", rounds=2, runs=1)
+    assert profile_files(open_device("onnxruntime:cpu"), [file], tmp_path / "here", rounds=2, runs=1).level("layer").num_rows
