@@ -75,7 +75,7 @@ class SourceGraph:
     def __init__(self, path: Path) -> None:
         try:
             model = onnx.shape_inference.infer_shapes(_without_weights(onnx.load(str(path))), data_prop=True)
-        except (OSError, ValueError, DecodeError) as error:
+        except (OSError, ValueError, DecodeError, onnx.shape_inference.InferenceError) as error:
             raise DeviceError(f"cannot read the model {path}: {error}", "export it again") from error
         graph = model.graph
         self.nodes: dict[str, onnx.NodeProto] = {node.name: node for node in graph.node}

@@ -135,7 +135,10 @@ def _fix_shapes(model: onnx.ModelProto, batch: int, shapes: dict[str, tuple[int,
             axis.ClearField("dim_param")
             axis.dim_value = size
     if inputs and inputs[0].type.tensor_type.shape.dim and inputs[0].type.tensor_type.shape.dim[0].dim_value != batch:
-        raise ArgumentError(f"the model's batch is {inputs[0].type.tensor_type.shape.dim[0].dim_value}, not {batch}", "say so with --batch")
+        raise ArgumentError(
+            f"the model's batch is {inputs[0].type.tensor_type.shape.dim[0].dim_value}, not {batch}",
+            "give a --shape of that batch, or profile it with another --batch",
+        )
     # Shapes that other sizes led to would contradict the new ones; they are inferred anew.
     del model.graph.value_info[:]
     for value in model.graph.output:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from layerclock.errors import TableError
+from layerclock.predictors.fitting import measured_networks
 from layerclock.target import require_same_target
 from layerclock.timing import mean_known
 
@@ -59,7 +60,7 @@ def evaluate(predictor: OnnxPredictor, table: LatencyTable, role: str = "holdout
         raise TableError(
             f"the predictor is for the space {predictor.card.space!r}, the table for {table.space!r}", "use a table of the same space"
         )
-    truth = table.networks(role)
+    truth = measured_networks(table, role)
     if len(truth) < 2:
         raise TableError(f"the table has {len(truth)} {role} networks", "profile with --holdout 20, or evaluate with --role profiled")
     return agreement(predictor.predict(truth.genomes), truth.latency_ms, truth.noise_floor, predictor.card.interval_level)

@@ -19,12 +19,22 @@ if TYPE_CHECKING:
     from layerclock.interfaces import SearchSpace
     from layerclock.space import SiteIndex
 
-__all__ = ["INTERVAL_LEVEL", "calibrated_half_width", "conformal_half_width", "conformal_quantile", "fit", "make_card", "training_networks"]
+__all__ = [
+    "INTERVAL_LEVEL",
+    "calibrated_half_width",
+    "conformal_half_width",
+    "conformal_quantile",
+    "fit",
+    "make_card",
+    "measured_networks",
+    "training_networks",
+]
 
 INTERVAL_LEVEL = 0.9
 _FEWEST_NETWORKS = 5
 # With fewer networks for calibration the largest residual would be the quantile, and say little.
 _FEWEST_CALIBRATION = 10
+_CHECK_TABLE = "layerclock table check names what is wrong with it"
 
 
 def fit(table: LatencyTable, space: SearchSpace | None = None, kind: str = "layerwise") -> OnnxPredictor:
@@ -36,18 +46,27 @@ def fit(table: LatencyTable, space: SearchSpace | None = None, kind: str = "laye
     """
     name, _, written = kind.partition(":")
     fitter: Callable[..., OnnxPredictor] = load_plugin("predictors", name)
-    return fitter(table, space or load_space(table.space), **parse_parameters(fitter, f"predictor {name!r}", written))
+    return fitter(table, space or load_space(table.space), **parse_parameters(fitter, f"predictor {name!r}", written, given=2))
 
 
 def training_networks(table: LatencyTable, space: SearchSpace, index: SiteIndex) -> NetworkTimes:
     """The profiled networks of a table that was measured on ``space``. Raises :class:`TableError` otherwise."""
     if (table.space, table.space_digest) != (space.name, index.digest):
         raise TableError(f"the table was measured on the space {table.space!r}, not on {space.name!r}", "name the space of the table")
-    networks = table.networks("profiled")
+    networks = measured_networks(table, "profiled")
     if len(networks) < _FEWEST_NETWORKS:
         raise TableError(
             f"the table has {len(networks)} measured networks, a fit needs {_FEWEST_NETWORKS}", "profile more networks, or for longer"
         )
+    return networks
+
+
+def measured_networks(table: LatencyTable, role: str) -> NetworkTimes:
+    """The networks of one role. Raises :class:`TableError` if a latency is no time."""
+    networks = table.networks(role)
+    wrong = networks.latency_ms[~((networks.latency_ms > 0) & np.isfinite(networks.latency_ms))]
+    if len(wrong):
+        raise TableError(f"{len(wrong)} {role} networks of the table have no latency above zero, {wrong[0]:g} ms for one", _CHECK_TABLE)
     return networks
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from layerclock.errors import CoverageError
-from layerclock.predictors.fitting import calibrated_half_width, make_card, training_networks
+from layerclock.errors import CoverageError, TableError
+from layerclock.predictors.fitting import calibrated_half_width, make_card, measured_networks, training_networks
 from layerclock.predictors.graph import GraphBuilder
 from layerclock.predictors.grouping import GroupedSites
 from layerclock.space import SiteIndex
@@ -49,15 +49,15 @@ def fit_layerwise(table: LatencyTable, space: SearchSpace) -> OnnxPredictor:
     """Fit the terms to the profiled networks of ``table``, and those for calibration; held-out networks are never looked at.
 
     A layer without a measured row is told by a regression on the sizes of those that have one. The card counts such layers
-    (``missing_layers``) and says how far off the regression is (``missing_error``); a network's coverage is the share of its time that
-    rests on measurements, and its interval widens with the rest. Intervals are conformal, on what the networks for calibration are off
+    (``missing_layers``) and says how far off the regression is (``missing_error``); a network's coverage is the share of its layers' time
+    that rests on measurements, and its interval widens with the rest. Intervals are conformal, on what the networks for calibration are off
     when each is left out of the fit (Barber et al. 2021, the jackknife+), or without ten of them the profiled ones.
 
     Raises :class:`CoverageError` if so few layers were measured that the others cannot be told from them, and
     :class:`~layerclock.errors.TableError` if the table belongs to another space or has too few networks.
     """
     index = SiteIndex.of(space)
-    networks, unseen = training_networks(table, space, index), table.networks("calibration")
+    networks, unseen = training_networks(table, space, index), measured_networks(table, "calibration")
     row_ms, measured, missing_error = _rows(index, table.layer_latencies_us(), space.name)
     counts = index.counts(networks.genomes)
     # A network's own samples are part of the rows that predict it: its share in each row adds to its leverage.
@@ -69,6 +69,11 @@ def fit_layerwise(table: LatencyTable, space: SearchSpace) -> OnnxPredictor:
     params = np.array([layer.params for layer in index.vocabulary])
     own_share = np.concatenate([own_share, np.zeros(len(unseen))])
     terms = fit_terms(counts @ row_ms, counts @ params, latency_ms, own_share)
+    if terms.scale <= 0:
+        raise TableError(
+            "the networks' end-to-end times do not grow with the sums of their layers: the rows do not tell them",
+            "layerclock table check; profile more networks, or fit --kind endtoend",
+        )
     telling = terms.leverage < _MOST_LEVERAGE
     profiled = np.arange(len(counts)) < len(networks)
     untold = profiled & ~telling
@@ -165,7 +170,7 @@ def fit_terms(sums_ms: FloatArray, params: npt.ArrayLike, latency_ms: FloatArray
     fetching = _fit_relative(design, latency_ms, own_share)
     telling = (plain.leverage < _MOST_LEVERAGE) & (fetching.leverage < _MOST_LEVERAGE)
     errors = [float(np.abs(terms.left_out[telling]).sum()) for terms in (plain, fetching)]
-    return fetching if fetching.fetch_ms_a_mb > 0 and errors[1] < errors[0] else plain
+    return fetching if min(fetching.fetch_ms_a_mb, fetching.scale) > 0 and errors[1] < errors[0] else plain
 
 
 def _fit_relative(design: FloatArray, latency_ms: FloatArray, own_share: FloatArray) -> Terms:
@@ -191,9 +196,11 @@ def _build(index: SiteIndex, row_ms: FloatArray, measured: npt.NDArray[np.bool_]
     by_layer = np.column_stack([row_ms, row_ms * measured])[:, : 1 if measured.all() else 2]
     grouped = GroupedSites.of_sites(index, np.vstack([by_layer, np.zeros(by_layer.shape[1])])[index.option_layer])
     graph = GraphBuilder()
-    latency, *rest = replace(grouped, constant=grouped.constant + overhead_ms).add_to(graph)
-    if rest:
-        coverage = graph.add("Div", [rest[0], latency], "share_measured")
+    overhead = np.eye(1, by_layer.shape[1])[0] * overhead_ms
+    latency, *measured_sums = replace(grouped, constant=grouped.constant + overhead).add_to(graph)
+    if measured_sums:
+        layers = graph.add("Sub", [latency, graph.constant("overhead_ms", np.array(overhead_ms, dtype=np.float32))], "layers_ms")
+        coverage = graph.add("Div", [measured_sums[0], layers], "share_measured")
     else:  # the whole time rests on measurements: one, in the latency's shape
         zero = graph.add("Mul", [latency, graph.constant("zero", np.array(0, dtype=np.float32))], "nothing")
         coverage = graph.add("Add", [zero, graph.constant("one", np.array(1, dtype=np.float32))], "all")

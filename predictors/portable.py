@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from layerclock.errors import GenomeError, PredictorError
+from layerclock.errors import ArgumentError, GenomeError, PredictorError
 from layerclock.interfaces import Predictions
 from layerclock.predictors.onnx_inspection import refuse_unsafe
 from layerclock.space import Choice, Gene, GenomeArray, check_genomes
@@ -26,7 +26,7 @@ from layerclock.target import Target
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["METADATA_KEY", "OnnxPredictor", "PredictorCard", "is_kernelwise", "load", "open_model", "read_card", "read_model"]
+__all__ = ["METADATA_KEY", "OnnxPredictor", "PredictorCard", "is_kernelwise", "load", "names_of", "open_model", "read_card", "read_model"]
 
 METADATA_KEY = "layerclock"
 _FORMAT = 1
@@ -87,10 +87,19 @@ def open_model(model: bytes, source: str) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        # Falling back to what was asked for in the first place only prints, on standard output.
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=False)
     except Exception as error:  # the binding raises classes of its own that share no public base
         first = str(error).strip().splitlines()[0]
         raise PredictorError(f"{source} is no readable ONNX file: {first}", "it may be truncated: copy it again") from error
+
+
+def names_of(values: Sequence[onnxruntime.NodeArg], source: str) -> list[str]:
+    """The names of a model's inputs or outputs. Raises :class:`PredictorError` if one is no text."""
+    try:
+        return [value.name for value in values]
+    except UnicodeDecodeError as error:
+        raise PredictorError(f"{source} has damaged names: {error.reason}", "copy it again, or fit it again") from error
 
 
 def read_card(session: onnxruntime.InferenceSession, source: str) -> str | None:
@@ -123,7 +132,7 @@ class OnnxPredictor:
         self.model = model
         self._session = open_model(model, source)
         written = read_card(self._session, source)
-        outputs = [output.name for output in self._session.get_outputs()]
+        outputs = names_of(self._session.get_outputs(), source)
         if outputs == ["kernel_us"]:
             raise PredictorError(f"{source} predicts any network from its kernels, not genomes", "use load_kernelwise()")
         if written is None or outputs != _OUTPUTS:
@@ -132,8 +141,8 @@ class OnnxPredictor:
             self.card = PredictorCard.from_json(written)
         except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise PredictorError(f"{source} has damaged metadata: {error}", "fit the predictor again") from error
-        inputs = [(value.name, value.shape[1:]) for value in self._session.get_inputs()]
-        if inputs != [("genomes", [len(self.card.genes)])]:
+        inputs = self._session.get_inputs()
+        if names_of(inputs, source) != ["genomes"] or inputs[0].shape[1:] != [len(self.card.genes)]:
             raise PredictorError(f"{source} has damaged metadata: its genes are not those of its input", "fit the predictor again")
         self._cardinality = np.array([len(gene.choices) for gene in self.card.genes], dtype=np.int64)
         self._names = [gene.name for gene in self.card.genes]
@@ -149,12 +158,12 @@ class OnnxPredictor:
         return hashlib.sha256(self.model).hexdigest()[:12]
 
     def predict(self, genomes: npt.ArrayLike) -> Predictions:
-        """Latency of ``genomes``, int64[N, G].
+        """Latency of ``genomes``, int64[N, G]; a data frame with a column for each gene may have them in any order.
 
         Raises :class:`~layerclock.errors.GenomeError` if a genome does not belong to the predictor's space, :class:`PredictorError` if
         the file is damaged where only computing shows it.
         """
-        checked = check_genomes(genomes, self._cardinality, self._names)
+        checked = check_genomes(self._in_order(genomes), self._cardinality, self._names)
         if not len(checked):
             nothing = np.zeros(0)
             return Predictions(nothing, nothing, nothing, nothing)
@@ -167,6 +176,12 @@ class OnnxPredictor:
             raise PredictorError(f"the predictor does not answer {len(checked)} genomes with as many numbers", "fit it again")
         return Predictions(*(np.asarray(values, dtype=np.float64) for values in outputs))
 
+    def _in_order(self, genomes: Any) -> npt.ArrayLike:
+        """What was given, or of a data frame whose columns are called as the genes are, these in the predictor's order."""
+        columns = getattr(genomes, "columns", None)
+        ordered: npt.ArrayLike = genomes[self._names] if columns is not None and set(columns) == set(self._names) else genomes
+        return ordered
+
     def __call__(self, given: Trial | npt.ArrayLike) -> Any:
         """Latency in ms, for whoever wants a plain function: float for one genome int64[G], float64[N] for int64[N, G].
 
@@ -177,17 +192,33 @@ class OnnxPredictor:
         if isinstance(given, Trial):
             chosen = [gene.choices.index(given.suggest_categorical(gene.name, gene.choices)) for gene in self.card.genes]
             return float(self.predict([chosen]).latency_ms[0])
-        genomes = np.asarray(given)
+        genomes = np.asarray(self._in_order(given))
         if genomes.dtype.kind == "f" and (genomes == np.rint(genomes)).all():
             genomes = genomes.astype(np.int64)
         latency = self.predict(np.atleast_2d(genomes)).latency_ms
         return float(latency[0]) if genomes.ndim == 1 else latency
 
     def score(self, genomes: npt.ArrayLike, latency_ms: npt.ArrayLike) -> float:
-        """Coefficient of determination on measured latencies float64[N], as scikit-learn's regressors score."""
+        """Coefficient of determination on measured latencies float64[N] or float64[N, 1], as scikit-learn's regressors score.
+
+        NaN where they do not vary. Raises :class:`~layerclock.errors.ArgumentError` if there are not as many as genomes.
+        """
+        predicted = self.predict(genomes).latency_ms
         measured = np.asarray(latency_ms, dtype=np.float64)
-        residuals = measured - self.predict(genomes).latency_ms
-        return float(1 - (residuals**2).sum() / ((measured - measured.mean()) ** 2).sum())
+        if measured.shape not in ((len(predicted),), (len(predicted), 1)):
+            raise ArgumentError(f"latencies of shape {measured.shape} for {len(predicted)} genomes", "one latency for each genome")
+        residuals, deviations = measured.ravel() - predicted, measured - measured.mean()
+        return float(1 - (residuals**2).sum() / (deviations**2).sum()) if deviations.any() else float("nan")
+
+    def __reduce__(self) -> tuple[type[OnnxPredictor], tuple[bytes]]:
+        """Copied and sent to other processes as the bytes of its file."""
+        return OnnxPredictor, (self.model,)
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn's scorers ask before they take it as a regressor. Needs scikit-learn, which asks."""
+        from sklearn.utils import InputTags, RegressorTags, Tags, TargetTags
+
+        return Tags("regressor", TargetTags(required=False), regressor_tags=RegressorTags(), input_tags=InputTags(), requires_fit=False)
 
     def encode(self, config: Mapping[str, Choice]) -> GenomeArray:
         """Genome int64[G] of a mapping from gene name to chosen value; absent genes take their first choice."""
@@ -228,4 +259,4 @@ def load(path: Path | str) -> OnnxPredictor:
 def is_kernelwise(path: Path | str) -> bool:
     """Whether a predictor file is asked about kernels rather than genomes. Raises :class:`PredictorError` as :func:`load`."""
     session = open_model(read_model(path), str(path))
-    return [value.name for value in session.get_inputs()] == ["features", "family"]
+    return names_of(session.get_inputs(), str(path)) == ["features", "family"]

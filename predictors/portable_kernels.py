@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from layerclock.errors import PredictorError
 from layerclock.predictors.kernel_features import FAMILIES, FEATURES_VERSION, Roofline, Vocabulary, describe, family, weight_bytes
-from layerclock.predictors.portable import METADATA_KEY, open_model, read_card, read_model
+from layerclock.predictors.portable import METADATA_KEY, names_of, open_model, read_card, read_model
 from layerclock.target import Target
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class KernelPredictor:
         self.model = model
         self._session = open_model(model, source)
         written = read_card(self._session, source)
-        names = [value.name for value in (*self._session.get_inputs(), *self._session.get_outputs())]
+        names = names_of((*self._session.get_inputs(), *self._session.get_outputs()), source)
         if written is None or names != ["features", "family", "kernel_us"]:
             raise PredictorError(f"{source} is no kernel-wise predictor", "layerclock fit --kind kernelwise makes one")
         try:

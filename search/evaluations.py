@@ -175,7 +175,7 @@ class Evaluations:
                 reasons[row] = reason
 
     def _measured(self, measured: Objective, genomes: GenomeArray, parallel: bool) -> tuple[FloatArray, list[str]]:
-        if not parallel or self._workers == 1 or len(genomes) == 1:
+        if not parallel or measured.together or self._workers == 1 or len(genomes) == 1:
             return measure(measured, genomes)
         with ThreadPoolExecutor(self._workers) as pool:
             single = list(pool.map(lambda row: measure(measured, genomes[row : row + 1]), range(len(genomes))))

@@ -20,7 +20,7 @@ def nothing_feasible(result: SearchResult, record: Evaluations) -> SearchError:
     if len(record) and len(record) == record.failed:
         return SearchError(
             f"all {len(record)} evaluations failed; the first: {record.failures[0]}",
-            "check that predictor, evaluator and space belong together",
+            "check that predictor, evaluator and space belong together, then give the same command again: they are evaluated anew",
         )
     if len(record) or record.nearest is None:
         row = int(result.violation.argmin())

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from layerclock.search.task import Task
     from layerclock.space import GenomeArray
 
-__all__ = ["INNER_EVALUATIONS", "Visited", "evolve"]
+__all__ = ["HOPELESS_BATCH", "INNER_EVALUATIONS", "Visited", "evolve"]
 
 INNER_EVALUATIONS = 20_000
+# So many at once are proposed where none can be kept: a search in vain ends after a few inner ones, not after hundreds.
+HOPELESS_BATCH = 1000
 _SURVIVORS = 200
 
 
@@ -31,6 +33,10 @@ class Visited:
     genomes: GenomeArray
     ranked: FloatArray
     violation: FloatArray
+
+    def hopeless(self, task: Task) -> bool:
+        """Whether none satisfies the constraints, and that is no guess, for all measures are cheap."""
+        return not len(task.dear) and bool(self.violation.min() > 0)
 
     def best(self, number: int, seen: set[bytes]) -> GenomeArray:
         """The ``number`` best whose bytes are not in ``seen``, the best first: int64[<=number, G]."""

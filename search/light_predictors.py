@@ -58,6 +58,8 @@ def _answering(estimator: Any) -> Callable[[FloatArray], FloatArray]:
         return lambda features: np.asarray(estimator.final_estimator_.predict(np.column_stack([part(features) for part in parts])))
     if isinstance(estimator, Pipeline) and isinstance(estimator[-1], SVR) and isinstance(estimator[-1].gamma, float):
         machine, before = estimator[-1], estimator[:-1]
+        if not len(machine.support_vectors_):  # of values that are all the same
+            return lambda features: np.full(len(features), float(machine.intercept_[0]))
         weights = np.ravel(machine.dual_coef_)
         return lambda features: np.asarray(
             rbf_kernel(before.transform(features), machine.support_vectors_, machine.gamma) @ weights + machine.intercept_

@@ -135,7 +135,9 @@ class Search:
         if self._folder is not None:
             from layerclock.search.result_files import read_evaluations  # here, so that pyarrow is needed only for files
 
-            self.record.remember(read_evaluations(self._folder, self.result()))
+            earlier = read_evaluations(self._folder, self.result())
+            if not all(failure for _, failure in earlier.values()):  # what made all of them fail may be mended by now
+                self.record.remember(earlier)
         self._rng = np.random.default_rng([seed, 1])  # not the algorithm's own stream
         self._seen: set[bytes] = set()
         self._asked: Screened | None = None

@@ -50,6 +50,7 @@ class Objective:
     ``interval``, where given, returns the lower and upper ends float64[N] between which the number is expected: a hard
     constraint then holds where the unfavourable end satisfies it. ``source`` says where the numbers come from, such as the name of
     an evaluator: a search is only continued with the same ones. ``target``, where known, is what predicted latencies are valid for.
+    ``together`` objectives (a measured device) are asked for many networks in one call, whatever the number of workers.
     Raises :class:`ArgumentError` for a name that could not stand in a constraint.
     """
 
@@ -62,6 +63,7 @@ class Objective:
     interval: Callable[[GenomeArray], tuple[FloatArray, FloatArray]] | None = None
     source: str = ""
     target: Target | None = None
+    together: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(_NAME, self.name):
@@ -78,7 +80,13 @@ def latency_objective(predictor: Predictor, name: str = "latency_ms") -> Objecti
     """Predicted latency in ms, cheap, with its interval. Give ``name`` where a search minimises the latencies of several devices.
 
     Where the predictor has a ``digest`` (as ours do), a search that goes on does so with this very one alone.
+
+    Raises :class:`ArgumentError` for what predicts no genomes, such as the name of a file.
     """
+    # Predictors of third parties need neither.
+    card, target = getattr(predictor, "card", None), getattr(predictor, "target", None)
+    if not callable(getattr(predictor, "predict", None)) or not (card is None or hasattr(card, "space_digest")):
+        raise ArgumentError(f"a {type(predictor).__name__} predicts no genomes", 'give layerclock.load("FILE.onnx")')
 
     def evaluate(genomes: GenomeArray) -> FloatArray:
         return predictor.predict(genomes).latency_ms
@@ -87,8 +95,6 @@ def latency_objective(predictor: Predictor, name: str = "latency_ms") -> Objecti
         predictions = predictor.predict(genomes)
         return predictions.lower_ms, predictions.upper_ms
 
-    # Predictors of third parties need neither.
-    card, target = getattr(predictor, "card", None), getattr(predictor, "target", None)
     return Objective(
         name, evaluate, unit="ms", cheap=True, space_digest=getattr(card, "space_digest", ""), interval=interval,
         target=target if isinstance(target, Target) else None, source=str(getattr(predictor, "digest", "")),

@@ -147,10 +147,16 @@ def _evaluations_of(path: Path, search: SearchResult) -> tuple[dict[bytes, tuple
                 f"{path.parent} holds another search: its {name} is {theirs}, this one's {own}",
                 "give another folder, or the same settings to go on (--population too); only the number of evaluations may grow",
             )
-    known = {
-        np.array(genome, dtype=np.int64).tobytes(): (np.array([np.nan if one is None else one for one in values]), failure or "")
-        for genome, failure, *values in zip(genomes, failures, *columns, strict=True)
-    }
+    try:
+        known = {
+            np.array(genome, dtype=np.int64).tobytes(): (
+                np.array([np.nan if one is None else one for one in values], dtype=np.float64),
+                str(failure or ""),
+            )
+            for genome, failure, *values in zip(genomes, failures, *columns, strict=True)
+        }
+    except (TypeError, ValueError) as error:
+        raise SearchError(f"{path} is not a search that can go on: {error}", "give another folder") from error
     budget = found.get("budget")
     return known, budget if isinstance(budget, int) else 0
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from layerclock.errors import ArgumentError
+from layerclock.search.evaluations import measure
 from layerclock.search.objective import Constraint, FloatArray, Objective, hard_violation, penalised
 from layerclock.space import SiteIndex
 
@@ -46,6 +47,8 @@ def checked(
         if {measured.name, measured.column} & taken:
             raise ArgumentError(f"the name {measured.name!r} is taken", "give each objective and metric a name of its own, and no gene's")
         taken |= {measured.name, measured.column}
+        if measured.interval is not None:
+            taken |= {f"{measured.column}_lower", f"{measured.column}_upper"}
         if measured.space_digest not in ("", index.digest):
             raise ArgumentError(
                 f"the objective {measured.name!r} is for networks of another space than {space.name!r}", "fit a predictor for this space"
@@ -89,12 +92,16 @@ class Task:
         return np.array([column for column, measured in enumerate(self.measures) if not measured.cheap], dtype=np.int64)
 
     def cheap_values(self, genomes: GenomeArray) -> FloatArray:
-        """Values float64[n, K], NaN in the columns that are not cheap."""
+        """Values float64[n, K], NaN in the columns that are not cheap, and the worst of the others where a network failed.
+
+        What fails is recorded when it is evaluated. Raises as :func:`~layerclock.search.evaluations.measure` does.
+        """
         values = np.full((len(genomes), len(self.measures)), np.nan)
         for column, measured in enumerate(self.measures):
             if measured.cheap and len(genomes):
-                values[:, column] = measured.evaluate(genomes)
-        return values * self.signs
+                known = measure(measured, genomes)[0] * self.signs[column]
+                values[:, column] = np.where(np.isnan(known), np.nanmax(known, initial=-np.inf), known) if np.isfinite(known).any() else 0.0
+        return values
 
     def violation(self, genomes: GenomeArray, values: FloatArray) -> FloatArray:
         """Sum of the relative violations of the hard constraints: float64[n], 0 where all hold."""

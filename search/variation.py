@@ -96,7 +96,8 @@ class Variation:
         shape = (20 * number, len(self.number))
         share = rng.random((shape[0], 1))
         end = ends[rng.integers(0, 2, shape[0])]
-        mixed = np.where(rng.random(shape) < share, end, self.random(shape[0], rng))
+        # A gene that does not matter at the end holds a first choice there that may not be allowed.
+        mixed = self.chosen(self.rank(np.where(rng.random(shape) < share, end, self.random(shape[0], rng))))
         pool = np.unique(self.index.canonical(np.concatenate([ends, mixed])), axis=0)
         macs = self.index.macs(pool).astype(np.float64)
         chosen: list[int] = []
@@ -124,14 +125,14 @@ class Variation:
 
         Each gene that matters changes with probability 1 / (number of such genes) to one of its *other* choices. Polynomial
         mutation with rounding, the usual operator, moves a gene of three choices to another one in fewer than one of 400
-        mutations at eta = 20, and so changes next to nothing.
+        mutations at eta = 20, and so changes next to nothing. What is not allowed always changes.
         """
         active = self.index.active(genomes)
         current = np.where(active, genomes, self.random(len(genomes), rng))
         rank = self._rank[self._gene, current]
         open_genes = active & ((self.number > 1) | (rank < 0))
         rate = 1.0 / np.maximum(open_genes.sum(axis=1, keepdims=True), 1)
-        changed = open_genes & (rng.random(genomes.shape) < rate)
+        changed = open_genes & ((rng.random(genomes.shape) < rate) | (rank < 0))
         step = rng.integers(1, np.maximum(self.number, 2), genomes.shape)
         # From a choice that is not allowed, any of those that are.
         moved = self.choices[self._gene, np.where(rank < 0, step - 1, rank + step) % self.number]

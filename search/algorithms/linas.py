@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from layerclock.search.inner import evolve
+from layerclock.search.inner import HOPELESS_BATCH, evolve
 from layerclock.search.light_predictors import LightPredictors
 from layerclock.search.told import Told
 
@@ -43,7 +43,7 @@ class Linas:
             return fresh if self._told.seen else np.concatenate([task.start, fresh])
         predict = LightPredictors(task, self._told.genomes, self._told.values, "stacked")
         visited = evolve(task, predict, self._told.best(task.population), self._rng)
-        return visited.best(task.population, self._told.seen)
+        return visited.best(HOPELESS_BATCH if visited.hopeless(task) else task.population, self._told.seen)
 
     def tell(self, genomes: GenomeArray, values: FloatArray, violation: FloatArray) -> None:
         """Keeps what the predictors will learn from."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from layerclock.search.gaussian import GaussianProcess, Guess, SharedEncoding
-from layerclock.search.inner import evolve
+from layerclock.search.inner import HOPELESS_BATCH, evolve
 from layerclock.search.pareto import non_dominated
 from layerclock.search.ranking import hypervolume_gains
 from layerclock.search.told import Told
@@ -69,6 +69,8 @@ class Scout:
                 self._encoding, told.genomes[known], values[known], self._processes.get(int(column))
             )
         visited = evolve(task, self._expected, told.best(task.population), self._rng)
+        if visited.hopeless(task):
+            return visited.best(HOPELESS_BATCH, told.seen)
         return self._pick(visited.best(_CANDIDATES, told.seen), number)
 
     def tell(self, genomes: GenomeArray, values: FloatArray, violation: FloatArray) -> None:

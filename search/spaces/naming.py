@@ -12,5 +12,11 @@ __all__ = ["named"]
 
 def named(name: str, given: Mapping[str, tuple[float, float]]) -> str:
     """The name, with every parameter whose value (first) differs from the usual one (second): variants never share a name."""
-    changed = [f"{key}={value if isinstance(value, int) else f'{value:g}'}" for key, (value, usual) in given.items() if value != usual]
+    changed = [f"{key}={_exactly(value)}" for key, (value, usual) in given.items() if value != usual]
     return f"{name}:{','.join(changed)}" if changed else name
+
+
+def _exactly(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return short if float(short := f"{value:g}") == value else repr(value)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from layerclock.errors import ArgumentError, GenomeError
 from layerclock.network import Layer, TensorSpec
 from layerclock.search.spaces.inverted_bottleneck import ConvSpec, classifier_layer, round_channels
+from layerclock.search.spaces.naming import named
 from layerclock.space import Gene, GenomeArray, Site, SiteIndex
 
 if TYPE_CHECKING:
@@ -257,5 +258,5 @@ def _max_pool(channels: int, size: int) -> Layer:
 
 def ofa_resnet50(resolution: int = 224, in_channels: int = 3, classes: int = 1000) -> ResNet50Space:
     """Once-for-all's ResNet-50 space (``ofa-resnet50``)."""
-    name = "ofa-resnet50" if resolution == 224 else f"ofa-resnet50:resolution={resolution}"
-    return ResNet50Space(name, resolution, in_channels, classes)
+    usual = {"resolution": (resolution, 224), "in_channels": (in_channels, 3), "classes": (classes, 1000)}
+    return ResNet50Space(named("ofa-resnet50", usual), resolution, in_channels, classes)

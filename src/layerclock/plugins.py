@@ -119,15 +119,20 @@ def _call_with_parameters(kind: str, text: str) -> object:
         raise ArgumentError(f"{kind[:-1]} {text!r}: {error}") from error
 
 
-def parse_parameters(factory: Callable[..., object], what: str, written: str) -> dict[str, int | float | str]:
-    """Keyword arguments of ``factory`` from ``parameter=value,...``. Raises :class:`ArgumentError` for one that it does not have."""
-    known = inspect.signature(factory).parameters
+def parse_parameters(factory: Callable[..., object], what: str, written: str, given: int = 0) -> dict[str, int | float | str]:
+    """Keyword arguments of ``factory`` from ``parameter=value,...``, beside its first ``given``, which the caller has.
+
+    Raises :class:`ArgumentError` for one that it does not have, or that no text can be (annotated as ``Any``).
+    """
+    parameters = list(inspect.signature(factory).parameters.items())[given:]
+    known = {name: parameter for name, parameter in parameters if parameter.annotation not in (Any, "Any")}
     arguments: dict[str, int | float | str] = {}
     for part in filter(None, written.split(",")):
         key, equals, value = part.partition("=")
         if not equals or key not in known:
             raise ArgumentError(f"{what} has no parameter {part!r}", f"its parameters: {', '.join(known) or 'none'}")
-        arguments[key] = _number(value)
+        # A path may look like a number.
+        arguments[key] = value if known[key].annotation in (str, "str") or "Path" in str(known[key].annotation) else _number(value)
         usual = known[key].default
         if isinstance(usual, int | float) and isinstance(arguments[key], str):
             raise ArgumentError(f"{what} has {key}={value}, which is no number", f"such as {key}={usual}")

@@ -98,12 +98,19 @@ class SiteIndex:
         vocabulary: list[Layer] = []
         option_layer: list[int] = []
         pairs: list[tuple[int, int, npt.NDArray[np.bool_]]] = []
+        # What each choice of each gene does at the sites so far, as numbers: those of equal numbers do the same.
+        effects: list[list[tuple[int, ...]]] = [[()] * len(gene.choices) for gene in self.genes]
         for column, site in enumerate(self.sites):
             self.offsets[column] = len(option_layer)
             for layer in site.layers:
                 if layer is not None and layer.key not in numbers:
                     numbers[layer.key] = len(vocabulary)
                     vocabulary.append(layer)
+                elif layer is not None and layer != vocabulary[numbers[layer.key]]:
+                    raise SpaceError(
+                        f"site {site.name!r}: two layers called {layer.key} differ in their multiply-accumulates or parameters",
+                        "what makes them differ belongs into their attributes",
+                    )
                 option_layer.append(-1 if layer is None else numbers[layer.key])
             own = np.array(option_layer[self.offsets[column] :]).reshape([len(gene.choices) for gene in site.genes])
             step = 1
@@ -114,8 +121,15 @@ class SiteIndex:
                 self.radix[position[gene.name], column] = step
                 step *= len(gene.choices)
                 matters = (own != own.take([0], axis=axis)).any(axis=axis, keepdims=True)
+                done = np.unique(np.moveaxis(own, axis, 0).reshape(len(gene.choices), -1), axis=0, return_inverse=True)[1].ravel()
+                known = effects[position[gene.name]]
+                known[:] = [(*before, int(number)) for before, number in zip(known, done, strict=True)]
                 pairs.append((column, position[gene.name], np.broadcast_to(matters, own.shape).ravel()))
         self.vocabulary = tuple(vocabulary)
+        # The first choice that does the same, int64[G, most choices].
+        self._first_alike = np.zeros((len(self.genes), int(self.cardinality.max(initial=1))), dtype=np.int64)
+        for gene_number, done_by in enumerate(effects):
+            self._first_alike[gene_number, : len(done_by)] = [done_by.index(one) for one in done_by]
         self.option_layer = np.array(option_layer, dtype=np.int64)
         self.pair_site = np.array([pair[0] for pair in pairs], dtype=np.int64)
         self.pair_gene = np.array([pair[1] for pair in pairs], dtype=np.int64)
@@ -183,13 +197,15 @@ class SiteIndex:
         return active
 
     def canonical(self, genomes: npt.ArrayLike) -> GenomeArray:
-        """The one genome that stands for each network: inactive genes take their first choice. int64[N, G].
+        """The one genome that stands for each network: int64[N, G].
 
-        Raises :class:`SpaceError` if that would change a network, which means that the space's genes depend on each
+        Inactive genes take their first choice, the others the first one that does the same at all sites: two widths may round to the
+        same channels. Raises :class:`SpaceError` if that would change a network, which means that the space's genes depend on each
         other in a circle.
         """
         checked = self.check(genomes)
-        canonical = np.where(self.active(checked), checked, 0)
+        alike = self._first_alike[np.arange(len(self.genes)), checked]
+        canonical = np.where(self.active(checked), alike, 0)
         if not np.array_equal(self.layers(canonical), self.layers(checked)):
             raise SpaceError("masking the inactive genes changes a network: its genes depend on each other in a circle")
         return canonical
@@ -223,7 +239,10 @@ class SiteIndex:
 
 def check_genomes(genomes: npt.ArrayLike, cardinality: npt.NDArray[np.int64], names: Sequence[str]) -> GenomeArray:
     """Return ``genomes`` as int64[N, G]; raises :class:`GenomeError` naming the first value out of range."""
-    array = np.asarray(genomes)
+    try:
+        array = np.asarray(genomes)
+    except ValueError as error:  # rows of several lengths
+        raise GenomeError(f"genomes are no array: {error}", f"each has {len(cardinality)} values") from error
     if array.ndim != 2 or array.shape[1] != len(cardinality):
         raise GenomeError(f"genomes have shape {array.shape}, this space needs (N, {len(cardinality)})")
     if array.dtype.kind not in "iu":

@@ -205,3 +205,32 @@ def test_too_much_noise_is_exit_code_three(campaign: Path) -> None:
     done = run(*words, "--max-noise", "0", expect=3)
     assert "noise floor" in done.stderr
     assert (campaign / "table.parquet").exists()
+
+
+def test_what_is_read_is_not_overwritten(campaign: Path, predictor: Path) -> None:
+    table = str(campaign / "table.parquet")
+    before = {path: Path(path).read_bytes() for path in (table, str(predictor))}
+    for words in (
+        ("fit", table, "-o", table),
+        ("report", table, str(predictor), "-o", str(predictor)),
+        ("table", "card", table, "-o", table),
+        ("table", "export", table, "--to", "csv", "-o", str(campaign / ".." / campaign.name / "table.parquet")),
+    ):
+        assert "would overwrite what is read" in error_of(*words)
+    assert {path: Path(path).read_bytes() for path in before} == before
+
+
+def test_a_printed_genome_is_taken_again(predictor: Path) -> None:
+    line = run("predict", "--predictor", str(predictor), "--random", "1").stdout.splitlines()[-1].split()
+    again = run("predict", "--predictor", str(predictor), "--genome", line[-1]).stdout.splitlines()[-1].split()
+    assert again == line
+    assert "is not a list of whole numbers" in error_of("predict", "--predictor", str(predictor), "--genome", "9" * 30)
+
+
+def test_wrong_usage_is_a_document_too(predictor: Path) -> None:
+    for words in (("predict", "--predictor", str(predictor)), ("evaluate", str(predictor), "t.parquet", "--seeds", "3"), ("fit",)):
+        document = json.loads(run(*words, "--json", expect=2).stdout)
+        assert document["error"]
+        assert document["kind"] in ("UsageError", "MissingParameter")
+    kernelwise = error_of("fit", "t.parquet", "-o", "x.onnx", "--kind", "kernelwise:depth=3")
+    assert "has no parameter 'depth=3'" in kernelwise

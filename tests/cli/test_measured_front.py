@@ -140,3 +140,29 @@ def test_the_latency_of_a_sequence_is_no_single_run_to_measure(tmp_path: Path) -
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "--measure times one run of a network" in done.stderr
+
+
+def _search_for_sequences(folder: Path, space: str, latency: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable, "-m", "layerclock", "search", "--space", space, "--objective", "params", "--objective", f"latency:{latency}",
+        "--evaluations", "4", "--population", "2", "--algorithm", "random", "-o", "s", "-q",
+    ]  # fmt: skip
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_the_latency_of_a_sequence_is_of_the_searched_space(tmp_path: Path, fake_table: LatencyTable, tiny_space: SearchSpace) -> None:
+    lc.fit(fake_table, tiny_space).save(tmp_path / "images.onnx")
+    for part in ("encoder", "decoder"):
+        space = lc.load_space(f"transformer:part={part},preset=tiny")
+        table = lc.profile(open_device("fake:cpu"), space, tmp_path / part, networks=8, holdout=0, calibration=0, rounds=2, runs=2)
+        lc.fit(table, space).save(tmp_path / f"{part}.onnx")
+    tiny = "transformer:preset=tiny"
+    swapped = _search_for_sequences(tmp_path, tiny, "decoder.onnx+30*encoder.onnx")
+    assert "decoder.onnx predicts networks of 'transformer:part=decoder,preset=tiny'" in swapped.stderr
+    longer = _search_for_sequences(tmp_path, f"{tiny},source_length=50", "encoder.onnx+30*decoder.onnx")
+    assert "not of 'transformer:part=encoder,preset=tiny,source_length=50'" in longer.stderr
+    images = _search_for_sequences(tmp_path, tiny_space.name, "images.onnx+30*images.onnx")
+    assert "has no encoder of its own" in images.stderr
+    found = _search_for_sequences(tmp_path, tiny, "encoder.onnx+30*decoder.onnx")
+    assert found.returncode == 0, found.stderr
+    assert {one.returncode for one in (swapped, longer, images)} == {1}

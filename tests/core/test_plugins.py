@@ -17,10 +17,13 @@ from layerclock.errors import (
     UnknownNameError,
 )
 from layerclock.interfaces import Device, DeviceAdapter, DeviceOptions, SearchSpace
-from layerclock.plugins import find_devices, load_evaluator, load_plugin, load_space, open_device, plugin_names
+from layerclock.plugins import find_devices, load_evaluator, load_plugin, load_space, open_device, parse_parameters, plugin_names
+from layerclock.predictors.fitting import fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from layerclock.datasets.table import LatencyTable
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
@@ -149,3 +152,16 @@ def test_a_broken_third_party_plug_in_is_named_and_hides_no_other_device(monkeyp
     listed = {entry.name: entry for entry in find_devices()}
     assert not listed["broken:*"].available
     assert listed["fake:cpu"].available
+
+
+@pytest.mark.parametrize("kind", ["layerwise:table=1", "layerwise:space=nas-bench-201", "endtoend:estimator=svr"])
+def test_what_no_text_can_be_is_no_parameter_of_a_fit(kind: str, fake_table: LatencyTable) -> None:
+    with pytest.raises(ArgumentError, match="has no parameter"):
+        fit(fake_table, kind=kind)
+
+
+def test_a_path_may_look_like_a_number() -> None:
+    def evaluator(path: str, seconds: float = 90, folder: Path | None = None) -> None: ...
+
+    written = parse_parameters(evaluator, "evaluator", "path=2024,seconds=20,folder=7")
+    assert written == {"path": "2024", "seconds": 20, "folder": "7"}

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.linear_model import Lasso
 
-from layerclock.errors import ArgumentError, PredictorError
+from layerclock.datasets.schema import SCHEMA
+from layerclock.errors import ArgumentError, PredictorError, TableError
 from layerclock.network import Layer
+from layerclock.plugins import load_space
 from layerclock.predictors.encoding import add_masked_one_hot, features, masked_one_hot
 from layerclock.predictors.endtoend import fit_endtoend
 from layerclock.predictors.evaluate import evaluate
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
     from layerclock.datasets.table import LatencyTable
     from layerclock.interfaces import SearchSpace
-    from layerclock.predictors.portable import OnnxPredictor
+    from layerclock.predictors.portable import OnnxPredictor, PredictorCard
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +164,64 @@ def test_it_knows_more_than_the_mean(predictor: OnnxPredictor, fake_table: Laten
     # 14 networks are few for 115 columns: it need not be good, but it must rank the networks that it was fitted on.
     assert evaluate(predictor, fake_table, "profiled").spearman > 0.9
     assert np.ptp(predictor.predict(sample(tiny_index, 20, np.random.default_rng(0))).latency_ms) > 0
+
+
+def _with_latencies(table: LatencyTable, index: SiteIndex, space: str, number: int, power: float) -> LatencyTable:
+    """A table of ``number`` random networks, whose latency in us is 100 and 20,000 times a power of their share of the most MACs."""
+    template = next(row for row in table.rows.to_pylist() if row["level"] == "network")
+    drawn = sample(index, number, np.random.default_rng(1))
+    share = index.macs(drawn) / index.macs(drawn).max()
+    rows = [
+        {**template, "key": str(row), "role": "profiled", "genome": drawn[row].tolist(), "latency_us": 100 + 2e4 * share[row] ** power}
+        for row in range(number)
+    ]
+    return replace(table, rows=pa.Table.from_pylist(rows, schema=SCHEMA), space=space, space_digest=index.digest)
+
+
+@pytest.mark.parametrize("model", ["ridge", "svr"])
+def test_no_answer_is_below_half_of_the_fastest_network(model: str, fake_table: LatencyTable) -> None:
+    """A line through times that grow with a power ends below zero."""
+    space = load_space("nas-bench-201")
+    index = SiteIndex.of(space)
+    table = _with_latencies(fake_table, index, space.name, 30, 3.0)
+    predictor = fit_endtoend(table, space, model)
+    lowest_ms = 0.5 * float(table.networks().latency_ms.min())
+    assert predictor.card.parameters["lowest_ms"] == pytest.approx(lowest_ms)
+    told = predictor.predict(sample(index, 3000, np.random.default_rng(2)))
+    assert told.latency_ms.min() == pytest.approx(lowest_ms), "some are held there"
+    assert (told.lower_ms <= told.latency_ms).all()
+    assert (told.latency_ms <= told.upper_ms).all()
+
+
+def test_sizes_that_lie_on_a_threshold_of_a_tree_take_one_branch(fake_table: LatencyTable) -> None:
+    """The sizes of NAS-Bench-201 are evenly spaced: what lies between two of them is often a third one."""
+    space = load_space("nas-bench-201")
+    index = SiteIndex.of(space)
+    table = _with_latencies(fake_table, index, space.name, 40, 1.0)
+    assert fit_endtoend(table, space, "boosting").card.model == "boosting"
+    assert fit_endtoend(table, space, "forest").card.model == "forest"
+
+
+def test_a_model_that_the_file_cannot_hold_gives_way_to_the_next_one(fake_table: LatencyTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = fit(fake_table, kind="endtoend").card.model
+    write = GraphBuilder.finish
+
+    def refuse(builder: GraphBuilder, latency: str, coverage: str, card: PredictorCard, *rest: Any) -> OnnxPredictor:
+        if card.model == chosen:
+            raise PredictorError("it answers otherwise", "")
+        return write(builder, latency, coverage, card, *rest)
+
+    monkeypatch.setattr(GraphBuilder, "finish", refuse)
+    assert fit(fake_table, kind="endtoend").card.model not in ("", chosen)
+    with pytest.raises(PredictorError, match="answers otherwise"):
+        fit(fake_table, kind=f"endtoend:model={chosen}")
+
+
+@pytest.mark.parametrize("wrong", [0.0, -3.0, float("nan")])
+def test_a_network_without_a_time_is_no_truth(wrong: float, fake_table: LatencyTable, predictor: OnnxPredictor) -> None:
+    for role in ("profiled", "holdout"):
+        rows = fake_table.rows.to_pylist()
+        next(row for row in rows if row["level"] == "network" and row["role"] == role)["latency_us"] = wrong
+        table = replace(fake_table, rows=pa.Table.from_pylist(rows, schema=SCHEMA))
+        with pytest.raises(TableError, match=f"1 {role} networks of the table have no latency above zero"):
+            evaluate(predictor, table) if role == "holdout" else fit(table, kind="layerwise")

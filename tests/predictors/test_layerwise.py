@@ -250,3 +250,27 @@ def test_the_half_width_is_the_conformal_quantile_and_no_less_than_the_noise() -
     assert conformal_half_width(np.linspace(0.01, 0.05, 9), 0.0) == 0.05
     wide = np.concatenate([np.full(98, 0.01), [5.0, 7.0]])
     assert conformal_half_width(wide, 0.0) == pytest.approx(0.01)
+
+
+def test_times_that_fall_as_the_layers_sums_rise_are_refused(fake_table: LatencyTable) -> None:
+    rows = fake_table.rows.to_pylist()
+    networks = [row for row in rows if row["level"] == "network"]
+    most = max(row["latency_us"] for row in networks)
+    for row in networks:
+        row["latency_us"] = 1.1 * most - row["latency_us"]
+    with pytest.raises(TableError, match="do not grow with the sums of their layers"):
+        fit(replace(fake_table, rows=pa.Table.from_pylist(rows, schema=SCHEMA)))
+
+
+def test_coverage_is_a_share_whatever_the_overhead(fake_table: LatencyTable, tiny_index: SiteIndex) -> None:
+    position = SCHEMA.get_field_index("latency_us")
+    less_us = 0.4 * fake_table.networks().latency_ms.min() * 1e3
+    rows = fake_table.rows
+    shorter = pc.if_else(pc.equal(rows["level"], "network"), pc.subtract(rows["latency_us"], less_us), rows["latency_us"])
+    rows = rows.set_column(position, SCHEMA.field(position), shorter)
+    kept = {layer.op: layer.key for layer in tiny_index.vocabulary} | {layer.key: layer.key for layer in tiny_index.vocabulary[::3]}
+    known = pc.or_(pc.not_equal(rows["level"], "layer"), pc.is_in(rows["key"], pa.array(list(kept.values()))))
+    predictor = fit(replace(fake_table, rows=rows.filter(known)))
+    assert predictor.card.parameters["overhead_ms"] < 0
+    coverage = predictor.predict(sample(tiny_index, 300, np.random.default_rng(0))).coverage
+    assert 0 < coverage.min() < coverage.max() < 1

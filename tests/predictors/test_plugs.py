@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 from pymoo.algorithms.soo.nonconvex.ga import GA
 from pymoo.operators.mutation.pm import PM
@@ -13,9 +16,9 @@ from pymoo.operators.repair.rounding import RoundingRepair
 from pymoo.operators.sampling.rnd import IntegerRandomSampling
 from pymoo.optimize import minimize
 from pymoo.problems.functional import FunctionalProblem
-from sklearn.metrics import mean_absolute_percentage_error, r2_score
+from sklearn.metrics import get_scorer, mean_absolute_percentage_error, r2_score
 
-from layerclock.errors import GenomeError
+from layerclock.errors import ArgumentError, GenomeError
 from layerclock.predictors.fitting import fit
 
 if TYPE_CHECKING:
@@ -65,3 +68,28 @@ def test_as_an_objective_of_optuna(predictor: OnnxPredictor) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     study.optimize(predictor, n_trials=12)
     assert predictor(predictor.encode(study.best_params)) == pytest.approx(study.best_value)
+
+
+def test_a_data_frame_may_have_its_genes_in_any_order(predictor: OnnxPredictor, fake_table: LatencyTable) -> None:
+    truth = fake_table.networks("holdout")
+    frame = pd.DataFrame(truth.genomes, columns=[gene.name for gene in predictor.card.genes])
+    assert predictor(frame[sorted(frame.columns)]).tolist() == predictor(truth.genomes).tolist()
+    assert predictor.predict(pd.DataFrame(truth.genomes)).latency_ms.tolist() == predictor(truth.genomes).tolist()
+
+
+def test_scores_take_a_column_and_nothing_else_than_a_time_for_each_genome(predictor: OnnxPredictor, fake_table: LatencyTable) -> None:
+    truth = fake_table.networks("holdout")
+    expected = predictor.score(truth.genomes, truth.latency_ms)
+    assert predictor.score(truth.genomes, truth.latency_ms[:, None]) == expected
+    assert predictor.score(truth.genomes, pd.DataFrame({"latency_ms": truth.latency_ms})) == expected
+    assert get_scorer("r2")(predictor, truth.genomes, truth.latency_ms) == pytest.approx(expected)
+    assert np.isnan(predictor.score(truth.genomes, np.ones(len(truth))))
+    for wrong in (1.0, truth.latency_ms[:1], truth.latency_ms[:, None].repeat(2, axis=1)):
+        with pytest.raises(ArgumentError, match="one latency for each genome"):
+            predictor.score(truth.genomes, wrong)
+
+
+def test_it_is_copied_and_sent_to_other_processes_as_its_file(predictor: OnnxPredictor, fake_table: LatencyTable) -> None:
+    genomes = fake_table.networks().genomes
+    for other in (pickle.loads(pickle.dumps(predictor)), copy.deepcopy(predictor)):  # noqa: S301 - our own bytes
+        assert other(genomes).tolist() == predictor(genomes).tolist()

@@ -156,3 +156,20 @@ print(json.dumps(predictor.predict({genomes.tolist()}).latency_ms.tolist()))
 """)
     )
     assert answer == predictor.predict(genomes).latency_ms.tolist()
+
+
+def test_a_name_that_is_no_text_is_a_damaged_file(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    whole = file.read_bytes()
+    for name in (b"genomes", b"latency_ms"):
+        damaged = name[:1] + b"\xe5" + name[2:]
+        last = whole.rindex(name)
+        for content in (whole.replace(name, damaged), whole[:last] + damaged + whole[last + len(name) :]):
+            file.write_bytes(content)
+            with pytest.raises(PredictorError):
+                load(file)
+    assert capfd.readouterr().out == "", "standard output belongs to the caller"
+
+
+def test_genomes_of_several_lengths_are_no_genomes(predictor: OnnxPredictor) -> None:
+    with pytest.raises(GenomeError, match="genomes are no array"):
+        predictor.predict([[0] * len(predictor.card.genes), [0]])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pymoo.algorithms.moo.nsga2 import NSGA2
@@ -328,3 +329,41 @@ def test_optuna_searches_our_space() -> None:
         assert (trial.user_attrs["violation"] > 0) == (trial.values[0] > 1500)
     with pytest.raises(ArgumentError, match="macs<~1500 cannot make them worse"):
         optuna_objective(TINY, [macs, top1], ["macs<~1500"])
+
+
+def test_where_every_evaluation_failed_the_same_search_tries_again(tmp_path: Path) -> None:
+    mended: list[bool] = []
+
+    def accuracy(genomes: GenomeArray) -> FloatArray:
+        if not mended:
+            raise DeviceError("cannot read image.jpg")
+        return np.asarray(quality(TINY_INDEX).evaluate(genomes), dtype=np.float64)
+
+    objectives = [macs_objective(TINY_INDEX), Objective("top1_percent", accuracy, maximise=True)]
+    for _ in range(2):
+        with pytest.raises(SearchError, match=r"all 10 evaluations failed; the first: top1_percent: cannot read image\.jpg"):
+            pareto_search(TINY, objectives, evaluations=10, population=5, folder=tmp_path)
+    mended.append(True)
+    result = pareto_search(TINY, objectives, evaluations=10, population=5, folder=tmp_path)
+    assert (len(result), set(result.failures)) == (10, {""})
+
+
+def test_what_is_measured_together_is_never_asked_by_several_threads() -> None:
+    top1, batches = counted(quality(INDEX))
+    pareto_search(OFA, [MACS, replace(top1, together=True)], evaluations=24, population=12, workers=3)
+    assert max(map(len, batches)) > 1
+    batches.clear()
+    pareto_search(OFA, [MACS, top1], evaluations=24, population=12, workers=3)
+    assert set(map(len, batches)) == {1}
+
+
+@pytest.mark.parametrize("values", [{"genome": None}, {"genome": "text"}, {"macs": "text"}])
+def test_evaluations_that_hold_no_numbers_are_refused_with_the_file(values: dict[str, Any], tmp_path: Path) -> None:
+    objectives = [macs_objective(TINY_INDEX), quality(TINY_INDEX)]
+    pareto_search(TINY, objectives, evaluations=6, population=3, folder=tmp_path)
+    for path in tmp_path.glob("e*.parquet"):
+        table = pq.read_table(path)
+        rows = [{**row, **values} for row in table.to_pylist()]
+        pq.write_table(pa.Table.from_pylist(rows).replace_schema_metadata(table.schema.metadata), path)
+    with pytest.raises(SearchError, match=r"e.*\.parquet is not a search that can go on"):
+        pareto_search(TINY, objectives, evaluations=6, population=3, folder=tmp_path)

@@ -163,7 +163,18 @@ def test_configurations_of_once_for_all() -> None:
 def test_parameters_stand_in_the_name_and_impossible_ones_are_refused() -> None:
     assert load_space("ofa-resnet50").name == "ofa-resnet50"
     assert load_space("ofa-resnet50:resolution=128").name == "ofa-resnet50:resolution=128"
+    assert load_space("ofa-resnet50:classes=10,resolution=128").name == "ofa-resnet50:resolution=128,classes=10"
     assert load_space("ofa-proxyless:width=1").name == "ofa-proxyless:width=1"
+    assert load_space("ofa-proxyless:width=1.30000001").name == "ofa-proxyless:width=1.30000001"
     for text in ("ofa-resnet50:resolution=8", "ofa-resnet50:classes=1", "ofa-proxyless:width=0", "ofa-proxyless:resolution=40.5"):
         with pytest.raises(ArgumentError):
             load_space(text)
+
+
+def test_widths_that_round_to_the_same_channels_are_one_network() -> None:
+    index = SiteIndex.of(load_space("ofa-resnet50"))
+    gene = next(number for number, gene in enumerate(index.genes) if gene.name == "stem.inner_width")
+    genomes = np.zeros((3, len(index.genes)), dtype=np.int64)
+    genomes[:, gene] = [0, 1, 2]
+    assert np.array_equal(index.layers(genomes)[0], index.layers(genomes)[1]), "0.65 and 0.8 of its channels are 24"
+    assert index.canonical(genomes)[:, gene].tolist() == [0, 0, 2]

@@ -67,6 +67,8 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo(error.format_message())
         sys.exit(2)
     except click.ClickException as error:
+        if "--json" in words:
+            click.echo(json.dumps({"error": error.format_message(), "hint": "", "kind": type(error).__name__}))
         error.show()
         sys.exit(error.exit_code)
     except LayerclockError as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from layerclock.cli.output import json_option, print_json, print_table, quiet_option, told
+from layerclock.cli.output import json_option, print_json, print_table, quiet_option, refuse_without, told
 
 if TYPE_CHECKING:
     from layerclock.predictors.evaluate import Evaluation
@@ -44,6 +44,7 @@ def command(
 
         evaluate_tasks(tasks, data, task_names, samples, seeds, as_json, quiet)
         return
+    refuse_without("--tasks", {"task_names": "task"} | {one: one for one in ("data", "samples", "seeds")})
     if predictor_path is None or table_path is None:
         raise click.UsageError("give PREDICTOR and TABLE, or --tasks nasflat")
     from layerclock.datasets.table import read_table

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
-from layerclock.cli.output import json_option, print_json, print_table, quiet_option, told
+from layerclock.cli.output import json_option, print_json, print_table, quiet_option, refuse_overwriting, refuse_without, told
 from layerclock.cli.trust import tell_distrust
+from layerclock.errors import ArgumentError
 from layerclock.interfaces import DeviceOptions
 
 
@@ -41,6 +41,7 @@ def command(
     Examples: layerclock fit runs/x/table.parquet -o cpu.onnx
               layerclock fit --transfer tables/*.parquet --device openvino:CPU --samples 20 -o new.onnx
     """
+    refuse_overwriting(output, [*table_paths, *([measured] if measured else [])])
     if transfer:
         from layerclock.cli.fit_transfer import fit_by_transfer
 
@@ -49,11 +50,14 @@ def command(
             samples=samples, folder=campaign, seed=seed, as_json=as_json, quiet=quiet,
         )  # fmt: skip
         return
-    _refuse_without_transfer()
+    refuse_without("--transfer", {"device_name": "device"} | {one: one for one in ("measured", "samples", "threads", "campaign", "seed")})
     if len(table_paths) != 1:
         raise click.UsageError(f"give one table, not {len(table_paths)}; several are the sources of --transfer")
     (table_path,) = table_paths
-    if kind == "kernelwise":
+    name, _, parameters = kind.partition(":")
+    if name == "kernelwise":
+        if parameters:
+            raise ArgumentError(f"the fit of a kernelwise predictor has no parameter {parameters!r}", "--kind kernelwise")
         _fit_kernelwise(table_path, output, as_json)
         return
     from layerclock.datasets.table import read_table
@@ -84,14 +88,6 @@ def command(
             ("file", str(output)),
         ],
     )
-
-
-def _refuse_without_transfer() -> None:
-    """Raise a usage error for an option that says something with --transfer only."""
-    context = click.get_current_context()
-    for name, option in (("device_name", "device"), *((one, one) for one in ("measured", "samples", "threads", "campaign", "seed"))):
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{option} says nothing without --transfer")
 
 
 def _fit_kernelwise(table_path: Path, output: Path, as_json: bool) -> None:

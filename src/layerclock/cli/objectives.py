@@ -11,7 +11,7 @@ from layerclock.cli.measured import AS_USUAL, MeasuredLatency, Wishes
 from layerclock.cli.trust import tell_distrust
 from layerclock.errors import ArgumentError, PredictorError
 from layerclock.interfaces import DeviceOptions
-from layerclock.plugins import find_devices, load_evaluator, open_device
+from layerclock.plugins import find_devices, load_evaluator, load_space, open_device
 from layerclock.search.objective import Objective, accuracy_objective, latency_objective, macs_objective, params_objective
 from layerclock.space import SiteIndex
 
@@ -82,10 +82,7 @@ def word(text: str) -> str:
 
 def _latency(what: str, space: SearchSpace, index: SiteIndex, folder: Path, wishes: Wishes) -> Objective:
     if found := _GENERATION.fullmatch(what):
-        from layerclock.predictors.portable import load
-        from layerclock.search.generation import generation_latency
-
-        return latency_objective(generation_latency(load(found[1]), load(found[3]), int(found[2])))
+        return latency_objective(_generation(found[1], found[3], int(found[2]), space))
     if what.endswith(".parquet"):
         return _by_table(what, space)
     if what.endswith(".onnx"):
@@ -93,7 +90,7 @@ def _latency(what: str, space: SearchSpace, index: SiteIndex, folder: Path, wish
     if what in [entry.name for entry in find_devices()]:
         device = open_device(what, wishes.over(DeviceOptions()))
         measured = MeasuredLatency(device, space, folder / f"measured-{word(what)}")
-        return Objective("latency_ms", measured, unit="ms", target=device.target, source=device.target.id)
+        return Objective("latency_ms", measured, unit="ms", target=device.target, source=device.target.id, together=True)
     raise ArgumentError(
         f"--objective 'latency:{what}' is neither a file nor a device", "PREDICTOR.onnx, TABLE.parquet, or a name of `layerclock devices`"
     )
@@ -116,6 +113,31 @@ def _predictor(what: str, space: SearchSpace, index: SiteIndex) -> Predictor:
     if predictor.card.space_digest != index.digest:
         raise PredictorError(f"{what} predicts networks of {predictor.card.space!r}, not of {space.name!r}", "search the predictor's space")
     return predictor
+
+
+def _generation(encoder: str, decoder: str, length: int, space: SearchSpace) -> Predictor:
+    """The predictor of a generated sequence, of whose parts each must be for that part of the searched space."""
+    from layerclock.predictors.portable import load
+    from layerclock.search.generation import generation_latency
+
+    name, _, written = space.name.partition(":")
+    others = [parameter for parameter in written.split(",") if parameter and not parameter.startswith("part=")]
+    predictors = load(encoder), load(decoder)
+    for what, predictor, part in ((encoder, predictors[0], "encoder"), (decoder, predictors[1], "decoder")):
+        wanted = f"{name}:{','.join([f'part={part}', *others])}"
+        try:
+            digest = SiteIndex.of(load_space(wanted)).digest
+        except ArgumentError:
+            raise ArgumentError(
+                f"a network of {space.name!r} has no {part} of its own, and generates nothing",
+                "latency:PREDICTOR.onnx, without a second one",
+            ) from None
+        if predictor.card.space_digest != digest:
+            raise PredictorError(
+                f"{what} predicts networks of {predictor.card.space!r}, not of {wanted!r}",
+                "the encoder's predictor stands first; search their space with the same sizes and lengths",
+            )
+    return generation_latency(*predictors, length)
 
 
 def _accuracy(evaluator: AccuracyEvaluator, what: str, space: SearchSpace, index: SiteIndex) -> Objective:

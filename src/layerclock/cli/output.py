@@ -5,17 +5,33 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-__all__ = ["json_option", "print_json", "print_table", "progress_bar", "progress_bars", "quiet_option", "told"]
+from layerclock.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = [
+    "json_option",
+    "print_json",
+    "print_table",
+    "progress_bar",
+    "progress_bars",
+    "quiet_option",
+    "refuse_overwriting",
+    "refuse_without",
+    "told",
+]
 
 # Without a terminal, progress is a line at most this often.
 _SECONDS_BETWEEN_LINES = 10.0
@@ -39,6 +55,21 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def refuse_overwriting(output: Path | None, inputs: Iterable[Path]) -> None:
+    """Raise :class:`ArgumentError` if ``output`` is one of the files that are read: a table that was shipped cannot be made again."""
+    for path in inputs:
+        if output is not None and output.exists() and path.exists() and output.samefile(path):
+            raise ArgumentError(f"-o {output} would overwrite what is read", "name another file")
+
+
+def refuse_without(flag: str, options: Mapping[str, str]) -> None:
+    """Raise a usage error for an option, by its parameter's name, that was given and says something with ``flag`` only."""
+    context = click.get_current_context()
+    for name, option in options.items():
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{option} says nothing without {flag}")
 
 
 def told(value: float, form: str) -> str:

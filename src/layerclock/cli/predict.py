@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from layerclock.space import GenomeArray
 
 
+# More would not be read, and not fit into memory.
+_MOST_RANDOM = 10_000_000
+
+
 @click.command("predict")
 @click.argument("models", nargs=-1, type=click.Path(path_type=Path), metavar="[MODEL.onnx]...")
 @click.option("--predictor", "predictor_path", required=True, type=click.Path(path_type=Path), help="Predictor file.")
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "--config", "configs", multiple=True, metavar="JSON", help='Chosen values by gene, such as {"stage1.depth": 3}; may be repeated.'
 )
-@click.option("--random", "number", type=click.IntRange(min=0), default=0, help="So many random genomes.")
+@click.option("--random", "number", type=click.IntRange(0, _MOST_RANDOM), default=0, help="So many random genomes.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of --random.")
 @click.option("--shape", "shapes", multiple=True, type=Shape(), help="Shape of a model's input with free axes; may be repeated.")
 @json_option
@@ -52,9 +56,11 @@ def command(
         return
     if models:
         raise click.UsageError("this predictor is for genomes of one space; `layerclock fit --kind kernelwise` makes one for models")
+    if shapes:
+        raise click.UsageError("--shape is for models; this predictor is for genomes of one space")
     predictor = load(predictor_path)
     cardinality = [len(gene.choices) for gene in predictor.card.genes]
-    chosen: list[GenomeArray] = [_parse_genome(text) for text in genomes]
+    chosen: list[GenomeArray] = [_parse_genome(text, cardinality) for text in genomes]
     chosen += [predictor.encode(_parse_config(text)) for text in configs]
     chosen += list(np.random.default_rng(seed).integers(0, cardinality, (number, len(cardinality))))
     if not chosen:
@@ -82,10 +88,12 @@ def command(
     print_table(str(predictor.target), ("ms", f"{predictor.card.interval_level:.0%} interval", "coverage", "genome"), cells)
 
 
-def _parse_genome(text: str) -> GenomeArray:
+def _parse_genome(text: str, cardinality: list[int]) -> GenomeArray:
+    # As it is printed: a digit for each gene, where that is all that they need.
+    values = list(text) if len(text) == len(cardinality) > 1 and max(cardinality) <= 10 else text.replace(" ", ",").split(",")
     try:
-        return np.array([int(value) for value in text.replace(" ", ",").split(",") if value], dtype=np.int64)
-    except ValueError:
+        return np.array([int(value) for value in values if value], dtype=np.int64)
+    except (ValueError, OverflowError):
         raise ArgumentError(f"--genome {text!r} is not a list of whole numbers", "for example --genome 0,2,1") from None
 
 

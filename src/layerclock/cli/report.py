@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from layerclock.cli.output import json_option, print_json, print_table, quiet_option
+from layerclock.cli.output import json_option, print_json, print_table, quiet_option, refuse_overwriting
 
 
 @click.command("report")
@@ -29,6 +29,7 @@ def command(paths: tuple[Path, ...], output: Path, title: str, as_json: bool, qu
     """
     from layerclock.reports.report import report
 
+    refuse_overwriting(output, paths)
     made = report(paths, output, title=title)
     if as_json:
         print_json({

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from layerclock.cli.output import json_option, print_json
+from layerclock.cli.output import json_option, print_json, refuse_overwriting
 
 __all__ = ["command"]
 
@@ -24,6 +24,7 @@ def command(path: Path, output: Path | None, as_json: bool) -> None:
     from layerclock.datasets.card import table_card
     from layerclock.datasets.table import read_table
 
+    refuse_overwriting(output, [path])
     text = table_card(read_table(path))
     if output is not None:
         write_atomically(output, lambda draft: draft.write_text(text, encoding="utf-8"))

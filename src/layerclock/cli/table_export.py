@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from layerclock.cli.output import json_option, print_json
+from layerclock.cli.output import json_option, print_json, refuse_overwriting
 
 __all__ = ["command"]
 
@@ -30,6 +30,7 @@ def command(table_path: Path, kind: str, output: Path, as_json: bool) -> None:
     from layerclock.datasets.exports import export_table
     from layerclock.datasets.table import read_table
 
+    refuse_overwriting(output, [table_path])
     table = read_table(table_path)
     export_table(table, kind, output)
     if as_json:
