@@ -70,6 +70,8 @@ class PredictorCard:
         fields["target"] = Target.from_json(json.dumps(fields["target"]))
         for name in ("interval_level", "interval_half_width", "noise_floor"):
             fields[name] = float(fields[name])
+        if not 0 < fields["interval_level"] <= 1 or fields["interval_half_width"] < 0:
+            raise ValueError("its interval has a level or a half width that cannot be")
         fields["parameters"] = {str(name): float(value) for name, value in fields["parameters"].items()}
         return cls(**fields)
 
@@ -216,9 +218,9 @@ class OnnxPredictor:
 
     def __sklearn_tags__(self) -> Any:
         """What scikit-learn's scorers ask before they take it as a regressor. Needs scikit-learn, which asks."""
-        from sklearn.utils import InputTags, RegressorTags, Tags, TargetTags
+        from layerclock.predictors.regressors import fitted_regressor_tags
 
-        return Tags("regressor", TargetTags(required=False), regressor_tags=RegressorTags(), input_tags=InputTags(), requires_fit=False)
+        return fitted_regressor_tags()
 
     def encode(self, config: Mapping[str, Choice]) -> GenomeArray:
         """Genome int64[G] of a mapping from gene name to chosen value; absent genes take their first choice."""

@@ -19,12 +19,13 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
+from sklearn.utils import InputTags, RegressorTags, Tags, TargetTags
 from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["REGRESSORS", "Chosen", "choose_regressor"]
+__all__ = ["REGRESSORS", "Chosen", "choose_regressor", "fitted_regressor_tags"]
 
 FloatArray = npt.NDArray[np.float64]
 Estimator = Any  # scikit-learn's own estimators share no type that tells fit() and predict()
@@ -64,6 +65,11 @@ REGRESSORS: dict[str, Callable[[], Estimator]] = {
     "forest": lambda: RandomForestRegressor(200, max_features=0.4, random_state=0),
     "gaussian-process": _gaussian_process,
 }  # fmt: skip
+
+
+def fitted_regressor_tags() -> Tags:
+    """What scikit-learn asks of an estimator, for one that is a regressor and needs no fit."""
+    return Tags("regressor", TargetTags(required=False), regressor_tags=RegressorTags(), input_tags=InputTags(), requires_fit=False)
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def test_a_free_batch_becomes_that_of_the_device(tmp_path: Path) -> None:
         prepared = prepare_model(path, batch)
         assert prepared.layers[0].layer.inputs == (TensorSpec((batch, 3, 8, 8)),)
     assert prepare_model(path, 1).file.digest != prepare_model(path, 4).file.digest
-    with pytest.raises(ArgumentError, match=r"batch is 1, not 4 \(say so with --batch\)|axis 0 .* is 1 in the model, not 4"):
+    with pytest.raises(ArgumentError, match=r"batch is 1, not 4 \(give a --shape of that batch|axis 0 .* is 1 in the model, not 4"):
         prepare_model(_two_layers(path), 4)
 
 

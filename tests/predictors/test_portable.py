@@ -103,6 +103,8 @@ def test_other_files_are_refused(tiny_model: ModelFile, tmp_path: Path) -> None:
         lambda text: json.dumps({**json.loads(text), "genes": json.loads(text)["genes"][1:]}),
         lambda text: json.dumps({**json.loads(text), "target": None}),
         lambda text: json.dumps({**json.loads(text), "unheard": 1}),
+        lambda text: json.dumps({**json.loads(text), "interval_level": 1.5}),
+        lambda text: json.dumps({**json.loads(text), "interval_half_width": -0.1}),
         lambda text: json.dumps({name: value for name, value in json.loads(text).items() if name != "noise_floor"}),
     ],
 )

@@ -188,7 +188,6 @@ def test_a_model_that_is_two_files_does_not_go_to_a_board(
 ) -> None:
     """The board would find no weights; the runtime's complaint about that says nothing of the fleet."""
     fleet.board("q2", "onnxruntime:cpu")
-    fleet.wait("q2")
     file = Exporter(tiny_space)(make_plan(tiny_index, networks=2, holdout=0).profiled[0]).path
     monkeypatch.setenv("LAYERCLOCK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(onnx_file, "_LARGEST_BYTES", 0)
