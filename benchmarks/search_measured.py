@@ -1,7 +1,8 @@
 """Do networks that are picked under a latency budget meet it when they are measured?
 
 A super-network on digits is trained, 40 sub-networks profiled on each runtime, and searches of several seeds and budgets pick networks
-whose predicted interval stays within the budget. All picked networks are then measured again, in one campaign, and held against their
+whose predicted interval stays within the budget. Budgets lie between the fastest and the slowest network of the front of a search without
+one: beyond that, none binds. All picked networks are then measured again, in one campaign, and held against their
 budgets; beside them the ones that a search on the plain prediction picks. HELP (Lee et al. 2021) asked 22.0 ms and got 25.0, asked 6.0 and
 got 7.4.
 
@@ -47,10 +48,13 @@ def main() -> int:
             predictor = lc.fit(table)
             latency = lc.latency_objective(predictor)
             plain = Objective("latency_ms", latency.evaluate, unit="ms", cheap=True)
-            held_out = table.networks("holdout").latency_ms
+            # Budgets that bind: between the fastest and the slowest network that are worth their time.
+            free = lc.pareto_search(space, [plain, accuracy], (), 2 * EVALUATIONS, 10, algorithm="scout")
+            worth_ms = free.values[free.pareto(), 0]
             picked: dict[str, list[tuple[np.ndarray, float]]] = {"interval": [], "plain": []}
             for seed in range(3 if arguments.quick else arguments.searches):
-                budget = float(np.quantile(held_out, np.random.default_rng(seed).uniform(0.3, 0.8)))
+                share = np.random.default_rng(seed).uniform(0.1, 0.9)
+                budget = float(worth_ms.min() ** (1 - share) * worth_ms.max() ** share)
                 for kind, objective in (("interval", latency), ("plain", plain)):
                     found = lc.pareto_search(
                         space, [objective, accuracy], [f"latency_ms<={budget:.6g}"], EVALUATIONS, 10, seed, algorithm="scout"
@@ -72,6 +76,7 @@ def main() -> int:
                 figures[f"{runtime}_{kind}_picked"] = len(over)
                 figures[f"{runtime}_{kind}_meet_budget_percent"] = 100 * float((over <= 0).mean())
                 figures[f"{runtime}_{kind}_worst_over_percent"] = 100 * float(over.max())
+                figures[f"{runtime}_{kind}_median_over_percent"] = 100 * float(np.median(over))
     targets = {f"{name.split(':')[0]}_interval_meet_budget_percent": (">=", 95.0) for name in devices}
     return finish("search_measured", figures, targets, arguments.quick)
 
