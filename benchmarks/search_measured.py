@@ -2,7 +2,8 @@
 
 A super-network on digits is trained, 40 sub-networks profiled on each runtime, and searches of several seeds and budgets pick networks
 whose predicted interval stays within the budget. Budgets lie between the fastest and the slowest network of the front of a search without
-one: beyond that, none binds. All picked networks are then measured again, in one campaign, and held against their
+one: beyond that, none binds. Of each search the most accurate network is picked, and the three that come nearest to the budget, as the most
+accurate one seldom does on digits. All picked networks are then measured again, in one campaign, and held against their
 budgets; beside them the ones that a search on the plain prediction picks. HELP (Lee et al. 2021) asked 22.0 ms and got 25.0, asked 6.0 and
 got 7.4.
 
@@ -59,9 +60,10 @@ def main() -> int:
                     found = lc.pareto_search(
                         space, [objective, accuracy], [f"latency_ms<={budget:.6g}"], EVALUATIONS, 10, seed, algorithm="scout"
                     )  # fmt: skip
-                    # What a user takes home: the most accurate network within the budget, and the next two on the front.
-                    best = found.pareto()[-3:]
-                    picked[kind] += [(found.genomes[number], budget) for number in best]
+                    # What a user takes home, the most accurate network within the budget, and the three that come nearest to it.
+                    allowed = np.flatnonzero(found.feasible)
+                    nearest = allowed[np.argsort(found.values[allowed, 0])[-3:]]
+                    picked[kind] += [(found.genomes[number], budget) for number in np.union1d(found.pareto()[-1:], nearest)]
             genomes = np.unique(np.array([genome for several in picked.values() for genome, _ in several]), axis=0)
             again = lc.profile(
                 lc.open_device(name), space, Path(temporary) / "again", networks=len(genomes), rounds=rounds,
