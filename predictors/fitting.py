@@ -34,7 +34,6 @@ INTERVAL_LEVEL = 0.9
 _FEWEST_NETWORKS = 5
 # With fewer networks for calibration the largest residual would be the quantile, and say little.
 _FEWEST_CALIBRATION = 10
-_CHECK_TABLE = "layerclock table check names what is wrong with it"
 
 
 def fit(table: LatencyTable, space: SearchSpace | None = None, kind: str = "layerwise") -> OnnxPredictor:
@@ -66,7 +65,10 @@ def measured_networks(table: LatencyTable, role: str) -> NetworkTimes:
     networks = table.networks(role)
     wrong = networks.latency_ms[~((networks.latency_ms > 0) & np.isfinite(networks.latency_ms))]
     if len(wrong):
-        raise TableError(f"{len(wrong)} {role} networks of the table have no latency above zero, {wrong[0]:g} ms for one", _CHECK_TABLE)
+        raise TableError(
+            f"{len(wrong)} {role} networks of the table have no latency above zero, {wrong[0]:g} ms for one",
+            "layerclock table check names what is wrong with it",
+        )
     return networks
 
 

@@ -92,20 +92,24 @@ class Task:
         return np.array([column for column, measured in enumerate(self.measures) if not measured.cheap], dtype=np.int64)
 
     def cheap_values(self, genomes: GenomeArray) -> FloatArray:
-        """Values float64[n, K], NaN in the columns that are not cheap, and the worst of the others where a network failed.
+        """Values float64[n, K], NaN in the columns that are not cheap and where a network failed.
 
-        What fails is recorded when it is evaluated. Raises as :func:`~layerclock.search.evaluations.measure` does.
+        Raises as :func:`~layerclock.search.evaluations.measure` does.
         """
         values = np.full((len(genomes), len(self.measures)), np.nan)
         for column, measured in enumerate(self.measures):
             if measured.cheap and len(genomes):
-                known = measure(measured, genomes)[0] * self.signs[column]
-                values[:, column] = np.where(np.isnan(known), np.nanmax(known, initial=-np.inf), known) if np.isfinite(known).any() else 0.0
-        return values
+                values[:, column] = measure(measured, genomes)[0]
+        return values * self.signs
+
+    def failed(self, values: FloatArray) -> npt.NDArray[np.bool_]:
+        """Which networks of ``values`` float64[n, K] have no value of a cheap measure: bool[n]."""
+        cheap = [column for column, measured in enumerate(self.measures) if measured.cheap]
+        return np.asarray(np.isnan(values[:, cheap]).any(axis=1), dtype=np.bool_)
 
     def violation(self, genomes: GenomeArray, values: FloatArray) -> FloatArray:
-        """Sum of the relative violations of the hard constraints: float64[n], 0 where all hold."""
-        return hard_violation(self.constraints, self.measures, genomes, values * self.signs)
+        """Sum of the relative violations of the hard constraints: float64[n], 0 where all hold, inf where a cheap measure failed."""
+        return np.where(self.failed(values), np.inf, hard_violation(self.constraints, self.measures, genomes, values * self.signs))
 
     def ranked(self, values: FloatArray) -> FloatArray:
         """The objectives as networks are ranked by them, soft constraints taken in: float64[n, M]."""

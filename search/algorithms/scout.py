@@ -88,6 +88,8 @@ class Scout:
         if len(candidates) <= number:
             return candidates
         cheap = task.cheap_values(candidates)
+        if (failed := task.failed(cheap)).any():
+            return self._pick(candidates[~failed], number)
         guesses = {column: process.guess(candidates) for column, process in self._processes.items()}
         values = _filled(cheap, guesses, 0.0)
         left = task.violation(candidates, values) == 0  # no optimism about what must hold

@@ -90,7 +90,9 @@ def command(
 
 def _parse_genome(text: str, cardinality: list[int]) -> GenomeArray:
     # As it is printed: a digit for each gene, where that is all that they need.
-    values = list(text) if len(text) == len(cardinality) > 1 and max(cardinality) <= 10 else text.replace(" ", ",").split(",")
+    values = (
+        list(text) if text.isdigit() and len(text) == len(cardinality) and max(cardinality) <= 10 else text.replace(" ", ",").split(",")
+    )
     try:
         return np.array([int(value) for value in values if value], dtype=np.int64)
     except (ValueError, OverflowError):
