@@ -77,12 +77,7 @@ def prepare_model(path: Path, batch: int = 1, shapes: Mapping[str, tuple[int, ..
     digest = hashlib.sha256(content + asked.encode()).hexdigest()[:24]
     prepared = cache_folder() / "models" / f"{digest}.onnx"
     if not prepared.exists():
-        _save(model, prepared)
-        source = SourceGraph(prepared)
-        missing = [tensor for tensor in source.producer if tensor not in source.shapes]
-        if missing:
-            _fill_in_shapes(model, prepared, missing)
-            _save(model, prepared)
+        _keep(model, prepared)
     source = SourceGraph(prepared)
     precision = "int8" if is_quantised(model.graph) else "float32"
     return PreparedModel(
@@ -97,8 +92,22 @@ def _weights_beside(path: Path) -> list[Path]:
     return [path.parent / place for place in sorted(places)]
 
 
+def _keep(model: onnx.ModelProto, prepared: Path) -> None:
+    """Save ``model`` with the shapes of all its tensors, at once: an interruption leaves no file without them."""
+    with tempfile.TemporaryDirectory(dir=make_folder(prepared.parent)) as folder:
+        draft = Path(folder) / prepared.name
+        _save(model, draft)
+        source = SourceGraph(draft)
+        missing = [tensor for tensor in source.producer if tensor not in source.shapes]
+        if missing:
+            _fill_in_shapes(model, source, draft, missing)
+            _save(model, draft)
+        for file in (weights_file(draft), draft):
+            if file.exists():
+                file.replace(prepared.with_name(file.name))
+
+
 def _save(model: onnx.ModelProto, path: Path) -> None:
-    make_folder(path.parent)
     large = model.ByteSize() > _LARGEST_BYTES or model.ByteSize() < 0
     location = weights_file(path).name if large else None
     write_atomically(path, lambda draft: onnx.save(model, str(draft), save_as_external_data=large, location=location))
@@ -147,8 +156,10 @@ def _fix_shapes(model: onnx.ModelProto, batch: int, shapes: dict[str, tuple[int,
                 axis.ClearField("dim_param")
 
 
-def _fill_in_shapes(model: onnx.ModelProto, prepared: Path, missing: list[str]) -> None:
+def _fill_in_shapes(model: onnx.ModelProto, source: SourceGraph, draft: Path, missing: list[str]) -> None:
     """Note the shapes of tensors that onnx cannot infer (exporters compute some with operators), as one run on ONNX Runtime shows them.
+
+    ``source`` is the graph of ``draft``, which holds the model, with its weights in a file beside it if they are large.
 
     A model with loops or branches is left as it is: it may run for ever.
     """
@@ -158,21 +169,19 @@ def _fill_in_shapes(model: onnx.ModelProto, prepared: Path, missing: list[str]) 
     extended.CopyFrom(model)
     present = {value.name for value in model.graph.output}
     extended.graph.output.extend(onnx.ValueInfoProto(name=name) for name in missing if name not in present)
-    source = SourceGraph(prepared)
-    with tempfile.TemporaryDirectory(dir=prepared.parent) as folder:
-        draft = Path(folder) / prepared.name
-        _save(extended, draft)
+    showing = draft.with_suffix(".shapes.onnx")
+    _save(extended, showing)
+    try:
+        session = onnxruntime.InferenceSession(str(showing), _plain_options(), providers=["CPUExecutionProvider"])
+        running = onnxruntime.RunOptions()
+        limit = threading.Timer(_LONGEST_S, setattr, (running, "terminate", True))
+        limit.start()
         try:
-            session = onnxruntime.InferenceSession(str(draft), _plain_options(), providers=["CPUExecutionProvider"])
-            running = onnxruntime.RunOptions()
-            limit = threading.Timer(_LONGEST_S, setattr, (running, "terminate", True))
-            limit.start()
-            try:
-                results = session.run(missing, source.example_inputs(), running)
-            finally:
-                limit.cancel()
-        except Exception:  # the binding raises classes of its own; without shapes, kernels are reported as of unknown shape
-            return
+            results = session.run(missing, source.example_inputs(), running)
+        finally:
+            limit.cancel()
+    except Exception:  # the binding raises classes of its own; without shapes, kernels are reported as of unknown shape
+        return
     for name, result in zip(missing, results, strict=True):
         if isinstance(result, np.ndarray) and name not in present:
             kind = onnx.helper.np_dtype_to_tensor_dtype(result.dtype)

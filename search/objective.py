@@ -27,6 +27,7 @@ __all__ = [
     "Objective",
     "accuracy_objective",
     "hard_violation",
+    "interval_ends",
     "latency_objective",
     "macs_objective",
     "params_objective",
@@ -182,9 +183,23 @@ def hard_violation(
     for constraint, column, measured in _of_measures(constraints, measures):
         if constraint.soft:
             continue
-        ends = measured.interval(genomes) if measured.interval and len(genomes) else None
+        ends = interval_ends(measured, genomes, values[:, column])
         total += constraint.violation(values[:, column] if ends is None else ends[constraint.operator == "<="])
     return total
+
+
+def interval_ends(measured: Objective, genomes: GenomeArray, values: FloatArray) -> tuple[FloatArray, FloatArray] | None:
+    """Lower and upper ends float64[N] of the intervals of ``genomes`` int64[N, G]; None for a measure without.
+
+    NaN where there is no value in ``values`` float64[N]: what refuses a network has no interval of it either.
+    """
+    if measured.interval is None:
+        return None
+    known = ~np.isnan(values)
+    lower, upper = np.full(len(values), np.nan), np.full(len(values), np.nan)
+    if known.any():
+        lower[known], upper[known] = measured.interval(genomes[known])
+    return lower, upper
 
 
 def penalised(constraints: Sequence[Constraint], measures: Sequence[Objective], values: FloatArray) -> FloatArray:

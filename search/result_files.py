@@ -20,6 +20,7 @@ import numpy as np
 
 from layerclock.atomic import write_atomically
 from layerclock.errors import GenomeError, MissingExtraError, SearchError
+from layerclock.search.objective import interval_ends
 from layerclock.search.pareto import non_dominated
 from layerclock.version import VERSION
 
@@ -223,12 +224,10 @@ def _write_parquet(result: SearchResult, path: Path) -> None:
     columns: dict[str, Any] = {"evaluation": pa.array(range(len(result)), pa.int64())}
     for column, measured in enumerate(result.measures):
         columns[measured.column] = pa.array(result.measured[:, column], pa.float64(), from_pandas=True)  # NaN to null
-        if measured.interval is not None and len(result):
-            lower, upper = measured.interval(result.genomes)
-            columns |= {
-                f"{measured.column}_lower": pa.array(lower, pa.float64()),
-                f"{measured.column}_upper": pa.array(upper, pa.float64()),
-            }
+        ends = interval_ends(measured, result.genomes, result.measured[:, column])
+        if ends is not None and len(result):
+            names = (f"{measured.column}_lower", f"{measured.column}_upper")
+            columns |= {name: pa.array(end, pa.float64(), from_pandas=True) for name, end in zip(names, ends, strict=True)}
     configs = [result.config(number) for number in range(len(result))]
     for gene in result.index.genes:
         kinds = {type(choice) for choice in gene.choices}

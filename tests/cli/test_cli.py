@@ -155,6 +155,12 @@ def test_errors_are_one_clear_line_with_a_hint(campaign: Path, predictor: Path, 
     )
 
 
+def test_a_search_that_found_nothing_starts_no_other(tmp_path: Path) -> None:
+    wanted = ("search", "--space", SPACE, "--objective", "params", "--evaluations", "4", "--population", "2")
+    assert "params<=1" in error_of(*wanted, "--constraint", "params<=1", "-o", str(tmp_path / "none"))
+    assert str(tmp_path / "none") in error_of(*wanted, "--warm-start", str(tmp_path / "none"), "-o", str(tmp_path / "s"))
+
+
 def test_a_table_of_another_target_is_refused(campaign: Path, predictor: Path, tmp_path: Path) -> None:
     other = tmp_path / "slow"
     run("profile", "--device", "fake:cpu", "--option", "slowdown=2", "--space", SPACE, "--networks", "5", "--holdout", "2",

@@ -12,6 +12,9 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from layerclock.devices import onnx_file
+from layerclock.devices.attribution import SourceGraph
+from layerclock.devices.cache import cache_folder
 from layerclock.devices.onnx_file import prepare_model
 from layerclock.errors import ArgumentError, DeviceError
 from layerclock.network import TensorSpec
@@ -182,3 +185,45 @@ def test_the_given_file_is_left_alone_and_the_prepared_one_is_kept(tmp_path: Pat
     written = first.path.stat().st_mtime_ns
     assert prepare_model(path).file == first
     assert (path.read_bytes(), first.path.stat().st_mtime_ns) == (content, written)
+
+
+def _shape_of_operators(path: Path) -> Path:
+    """A reshaping to what an operator says, which onnx does not infer."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], "/body/MatMul"),
+        helper.make_node("ReduceMax", ["choices"], ["sizes"], "/body/ReduceMax", axes=[0], keepdims=0),
+        helper.make_node("Reshape", ["a", "sizes"], ["b"], "/body/Reshape"),
+        helper.make_node("Relu", ["b"], ["y"], "/head/Relu"),
+    ]
+    _save(path, nodes, {"x": (TensorProto.FLOAT, (1, 4))}, {"w": (4, 256)})
+    model = onnx.load(str(path))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([[16, 2], [4, 16]], dtype=np.int64), "choices"))
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.mark.parametrize("largest_bytes", [1_800_000_000, 0])
+def test_shapes_that_onnx_does_not_infer_are_filled_in(largest_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a model whose weights stand in a file beside it."""
+    monkeypatch.setenv("LAYERCLOCK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(onnx_file, "_LARGEST_BYTES", largest_bytes)
+    prepared = prepare_model(_shape_of_operators(tmp_path / "m.onnx")).file.path
+    assert SourceGraph(prepared).shapes["b"] == TensorSpec((16, 16), "float32")
+    beside = {onnx_file.weights_file(prepared).name} if largest_bytes == 0 else set()
+    assert {file.name for file in prepared.parent.iterdir()} == {prepared.name} | beside
+    assert open_device("onnxruntime:cpu").load(prepare_model(tmp_path / "m.onnx").file).run() > 0
+
+
+def test_an_interruption_leaves_no_prepared_model_without_its_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAYERCLOCK_CACHE", str(tmp_path / "cache"))
+    path = _shape_of_operators(tmp_path / "m.onnx")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(onnx_file, "_fill_in_shapes", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_model(path)
+    assert not list((cache_folder() / "models").iterdir())
+    assert "b" in SourceGraph(prepare_model(path).file.path).shapes

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from scipy.stats import spearmanr
 from tiny_space import EVERY_TINY, INDEX, OFA, TINY, TINY_INDEX, quality
@@ -18,12 +21,16 @@ from layerclock.search.loop import Search, pareto_search
 from layerclock.search.objective import FloatArray, Objective, macs_objective
 from layerclock.search.pareto import non_dominated
 from layerclock.search.ranking import best_first, hypervolume, hypervolume_gains
+from layerclock.search.result_files import write_result
 from layerclock.search.spaces.nasbench201 import nas_bench_201
 from layerclock.search.task import Task
 from layerclock.search.told import Told
 from layerclock.search.variation import Variation
 from layerclock.search.warp import Warp
 from layerclock.space import GenomeArray, SiteIndex, sample
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ALGORITHMS = plugin_names("algorithms")
 MACS = macs_objective(INDEX)
@@ -259,14 +266,19 @@ def test_an_accuracy_that_is_the_same_for_all_teaches_nothing_and_ends_nothing(a
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_networks_that_a_cheap_objective_refuses_cost_themselves_alone(algorithm: str) -> None:
+def test_networks_that_a_cheap_objective_refuses_cost_themselves_alone(algorithm: str, tmp_path: Path) -> None:
+    """Also where its interval, which it refuses as well, is held against a limit."""
+
     def macs(genomes: GenomeArray) -> FloatArray:
         if (genomes[:, 0] == 1).any():
             raise GenomeError("gene 0 cannot be 1")
         return np.asarray(MACS.evaluate(genomes), dtype=np.float64)
 
-    cheap = Objective("macs", macs, cheap=True)
-    result = pareto_search(OFA, [cheap, quality(INDEX)], evaluations=30, population=10, algorithm=algorithm)
+    cheap = Objective("macs", macs, cheap=True, interval=lambda genomes: (macs(genomes), 1.1 * macs(genomes)))
+    result = pareto_search(OFA, [cheap, quality(INDEX)], ["macs<=1e12"], evaluations=30, population=10, algorithm=algorithm)
+    write_result(result, tmp_path)
+    written = pq.read_table(tmp_path / "evaluations.parquet")
+    assert written["macs_upper"].null_count == written["macs"].null_count == sum(reason != "" for reason in result.failures)
     failed = np.array([reason != "" for reason in result.failures])
     assert len(result) == 30
     np.testing.assert_array_equal(failed, result.genomes[:, 0] == 1)

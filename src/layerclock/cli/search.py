@@ -181,7 +181,10 @@ def _earlier(folders: tuple[Path, ...], reduce: bool, index: SiteIndex) -> tuple
     from layerclock.search.result_files import read_pareto
     from layerclock.search.warm_start import common_choices, translate
 
-    genomes = translate([config for folder in folders for config in read_pareto(folder).configs], index)
+    fronts = {folder: read_pareto(folder).configs for folder in folders}
+    if empty := [folder for folder, configs in fronts.items() if not configs]:
+        raise SearchError(f"the search in {empty[0]} found no network to start from", "give it more evaluations, or leave it out")
+    genomes = translate([config for configs in fronts.values() for config in configs], index)
     return genomes, common_choices(index, genomes) if reduce else None
 
 
