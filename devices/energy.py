@@ -6,8 +6,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from layerclock.devices.nvidia import gpus_meant
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["EnergyMeter", "NvmlMeter", "RaplMeter", "energy_meter"]
 
@@ -65,15 +67,21 @@ class NvmlMeter:
         self._nvml, self._handle = nvml, handle
 
     @classmethod
-    def find(cls, index: int = 0) -> NvmlMeter | None:
-        """The meter of one GPU, or None where there is no NVML, no such GPU, or one too old to count energy."""
+    def find(cls, number: int = 0) -> NvmlMeter | None:
+        """The meter of the GPU that CUDA means by ``number``.
+
+        None where there is no NVML, no such GPU or one too old to count energy, and where several may be meant.
+        """
+        meant = gpus_meant(number)
+        if len(meant) != 1:
+            return None
         try:
             nvml = import_module("pynvml")
         except ModuleNotFoundError:
             return None
         try:
             nvml.nvmlInit()
-            meter = cls(nvml, nvml.nvmlDeviceGetHandleByIndex(index))
+            meter = cls(nvml, nvml.nvmlDeviceGetHandleByUUID(meant[0].uuid))
             meter.read_joules()
         except nvml.NVMLError:
             return None
@@ -84,9 +92,12 @@ class NvmlMeter:
         return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1e3
 
 
-def energy_meter(device: str, on_host: bool) -> EnergyMeter | None:
-    """The meter for a device's name: NVML for ``...:cuda[:n]``, RAPL for this machine's processors; None where nothing tells."""
-    kind, _, index = device.partition(":")[2].partition(":")
-    if kind.lower() == "cuda":
-        return NvmlMeter.find(int(index) if index.isdigit() else 0)
+def energy_meter(device: str, options: Mapping[str, str], on_host: bool) -> EnergyMeter | None:
+    """The meter of a device: NVML where its name is that of CUDA or TensorRT, RAPL for this machine's processors, else None.
+
+    Of the ``options`` of its target, ``provider.device_id`` tells which GPU.
+    """
+    kind = device.partition(":")[2].lower()
+    if kind.startswith(("cuda", "tensorrt", "nvtensorrt")):
+        return NvmlMeter.find(int(options.get("provider.device_id", 0)))
     return RaplMeter.find() if on_host else None

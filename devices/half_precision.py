@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["in_half"]
 
 # Part of the cache key: raise it when the converted file changes for the same network.
-_VERSION = 1
+_VERSION = 2
 _OPSET = 22
 _TYPES = {"float16": (TensorProto.FLOAT16, np.dtype(np.float16)), "bfloat16": (TensorProto.BFLOAT16, np.dtype(ml_dtypes.bfloat16))}
 # Inputs that the standard wants in float32 whatever the operator computes in: regions and scales.
@@ -56,6 +56,10 @@ def _convert(graph: onnx.GraphProto, kind: int, dtype: np.dtype[np.generic]) -> 
             if attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_type == TensorProto.FLOAT:
                 if not staying.intersection(node.output):
                     attribute.t.CopyFrom(halved(attribute.t))
+            elif node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
+                if not staying.intersection(node.output):
+                    number = np.array(helper.get_attribute_value(attribute), dtype=dtype)
+                    attribute.CopyFrom(helper.make_attribute("value", numpy_helper.from_array(number)))
             elif node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
                 attribute.i = kind
     weights = {tensor.name for tensor in graph.initializer}
@@ -63,7 +67,9 @@ def _convert(graph: onnx.GraphProto, kind: int, dtype: np.dtype[np.generic]) -> 
     wanted = {value.name for value in graph.output if value.type.tensor_type.elem_type == TensorProto.FLOAT}
     before, after = [], []
     for name in sorted(given):
-        site = next(node.name.split("/")[0] for node in graph.node if name in node.input)
+        site = next((node.name.split("/")[0] for node in graph.node if name in node.input), None)
+        if site is None:  # an input that nothing reads
+            continue
         before.append(helper.make_node("Cast", [name], [f"{name}_half"], name=f"{site}/Cast_{name}", to=kind))
     for node in graph.node:
         node.input[:] = [f"{tensor}_half" if tensor in given | wanted else tensor for tensor in node.input]

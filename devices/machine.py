@@ -5,8 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import shutil
-import subprocess
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +14,6 @@ __all__ = [
     "available_memory_bytes",
     "conditions",
     "cpu_fingerprint",
-    "nvidia_fingerprint",
     "peak_resident_bytes",
     "return_free_memory",
 ]
@@ -57,17 +54,6 @@ def cpu_fingerprint() -> tuple[tuple[str, str], ...]:
         "os": platform.system(),
     }
     return tuple((name, value) for name, value in facts.items() if value)
-
-
-@lru_cache(maxsize=1)
-def nvidia_fingerprint() -> tuple[tuple[str, str], ...]:
-    """Name and driver of the first GPU, as ``nvidia-smi`` tells them; nothing where there is none."""
-    program = shutil.which("nvidia-smi")
-    if not program:
-        return ()
-    asked = [program, "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    told = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=30).stdout.splitlines()
-    return tuple(zip(("gpu", "driver"), (part.strip() for part in told[0].split(",")), strict=False)) if told else ()
 
 
 def _caches() -> list[str]:

@@ -106,7 +106,7 @@ def _serve(line: Connection) -> None:
                 device = open_device(name, options)
                 if device.target != target:
                     raise DeviceError(f"{name} opens as another target in a worker process", "do not change it while it is measured")
-                reference, energy = Reference(device.on_host), energy_meter(name, device.on_host)
+                reference, energy = Reference(device.on_host), energy_meter(name, dict(target.options), device.on_host)
                 session = device.load(model)
                 return_free_memory()
             elif request == "rest":

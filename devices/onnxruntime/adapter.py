@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import onnxruntime
 
 from layerclock.devices.half_precision import in_half
-from layerclock.devices.machine import cpu_fingerprint, nvidia_fingerprint
+from layerclock.devices.machine import cpu_fingerprint
+from layerclock.devices.nvidia import nvidia_fingerprint
 from layerclock.devices.onnxruntime.session import CPU, OnnxRuntimeSession, Runtime
 from layerclock.devices.quantisation import in_precision, quantised_by_onnxruntime
 from layerclock.errors import DeviceError, DeviceUnavailableError
@@ -93,7 +94,7 @@ class OnnxRuntimeDevice:
                 *own,
                 *sorted({**_DEFAULTS, **options.extra}.items()),
             ),
-            fingerprint=(*(nvidia_fingerprint() if self.provider in _NVIDIA else ()), *cpu_fingerprint()),
+            fingerprint=(*(nvidia_fingerprint(_gpu(options)) if self.provider in _NVIDIA else ()), *cpu_fingerprint()),
         )
         self.options = options
         self.on_host = self.provider in _ON_HOST
@@ -122,6 +123,13 @@ class OnnxRuntimeDevice:
         """The network in a session that never ran. Raises :class:`DeviceUnavailableError` where it would run in float32 instead."""
         own = sorted((key.removeprefix(_OF_PROVIDER), value) for key, value in self.options.extra.items() if key.startswith(_OF_PROVIDER))
         return OnnxRuntimeSession(Runtime(self.provider, tuple(own), self.session_options, self.on_host), self.prepare(model))
+
+
+def _gpu(options: DeviceOptions) -> int:
+    number = options.extra.get(f"{_OF_PROVIDER}device_id", "0")
+    if not number.isdigit():
+        raise DeviceError(f"the option {_OF_PROVIDER}device_id={number!r} is no number", "0 is the first GPU")
+    return int(number)
 
 
 def _how_to_get(provider: str) -> str:

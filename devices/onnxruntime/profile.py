@@ -39,7 +39,8 @@ def read_profile(path: Path, runs: int, on_host: bool) -> Profile:
     operation: dict[str, str] = {}
     provider: dict[str, str] = {}
     samples: dict[str, list[float]] = defaultdict(list)
-    name, on_device = "", 0
+    on_device: dict[str, set[int]] = defaultdict(set)  # the runs in which a kernel's work on the device was told
+    name = ""
     for event in events:
         if _is_node(event):
             name = str(event["name"]).removesuffix("_kernel_time")
@@ -49,8 +50,8 @@ def read_profile(path: Path, runs: int, on_host: bool) -> Profile:
             samples[name].append(float(event["dur"]) + _CUT_OFF_US if here else 0.0)
         elif event.get("cat") == "Kernel" and name and not on_host:
             samples[name][-1] += float(event["dur"])
-            on_device += 1
-    uneven = [name for name, durations in samples.items() if len(durations) != runs]
+            on_device[name].add(len(samples[name]))
+    uneven = [name for name, durations in samples.items() if len(durations) != runs or len(on_device.get(name, ())) not in (0, runs)]
     if not samples or uneven:
         raise DeviceError(f"ONNX Runtime's profile is incomplete: {uneven[:3] or 'it names no kernel'}", "measure this network again")
     if not on_host and not on_device:

@@ -12,7 +12,7 @@ from layerclock.devices.attribution import SourceGraph
 from layerclock.devices.export import build_network
 from layerclock.devices.machine import cpu_fingerprint
 from layerclock.devices.torch.compiled import CompiledOnHost, missing_compiler
-from layerclock.devices.torch.cuda import EagerOnCuda, GraphOnCuda, cuda_fingerprint
+from layerclock.devices.torch.cuda import EagerOnCuda, GraphOnCuda, cuda_fingerprint, fp32_on_cuda
 from layerclock.devices.torch.session import EagerOnHost, Loaded, TorchSession
 from layerclock.errors import DeviceError, DeviceUnavailableError
 from layerclock.interfaces import DeviceEntry, DeviceOptions, ModelFile
@@ -97,7 +97,7 @@ class TorchDevice:
             precision=options.precision,
             threads=options.threads,
             batch=options.batch,
-            options=tuple(sorted({**dict(self._way.settings), **settings}.items())),
+            options=tuple(sorted({**dict(self._way.settings), **settings, **({} if self.on_host else fp32_on_cuda())}.items())),
             fingerprint=cpu_fingerprint() if self.on_host else (*cuda_fingerprint(), *cpu_fingerprint()),
         )
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from layerclock.devices.torch.session import Loaded
 
-__all__ = ["CudaClock", "EagerOnCuda", "GraphOnCuda", "cuda_fingerprint"]
+__all__ = ["CudaClock", "EagerOnCuda", "GraphOnCuda", "cuda_fingerprint", "fp32_on_cuda"]
 
 _WARM_UPS = 3
 
@@ -33,6 +33,12 @@ def cuda_fingerprint() -> tuple[tuple[str, str], ...]:
         "cudnn": str(torch.backends.cudnn.version()),
     }
     return tuple(facts.items())
+
+
+def fp32_on_cuda() -> dict[str, str]:
+    """What torch computes float32 in on CUDA: ``tf32``, of 10 bits, for convolutions unless it was told otherwise; ``none`` is float32."""
+    convolutions: str = torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]  # torch's own stubs leave it out
+    return {"fp32_convolutions": convolutions, "fp32_products": str(torch.backends.cuda.matmul.fp32_precision)}
 
 
 class CudaClock:

@@ -19,10 +19,10 @@ from threading import RLock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
-from layerclock.atomic import write_atomically
+from layerclock.atomic import make_folder, write_atomically
 from layerclock.devices.cache import cache_folder
 from layerclock.devices.machine import available_memory_bytes, conditions
-from layerclock.errors import CampaignError, DeviceError, LayerclockError
+from layerclock.errors import CampaignError, DeviceError, LayerclockError, OutputError
 from layerclock.interfaces import ModelFile, PreparesModels
 from layerclock.plugins import open_device
 from layerclock.profiler.worker import WorkerKilledError, WorkerPool
@@ -107,9 +107,13 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a request ended. ``absent``: the network, or the model's bytes, are not here; ``killed``: another try may help."""
+    """How a request ended.
 
-    state: Literal["fine", "failed", "killed", "absent"]
+    ``absent``: the network, or the model's bytes, are not here; ``killed``: another try may help; ``unable``: it is the board that cannot
+    go on, whatever the network.
+    """
+
+    state: Literal["fine", "failed", "killed", "absent", "unable"]
     value: Any = None
     message: str = ""
     hint: str = ""
@@ -123,8 +127,7 @@ class _Campaign:
         device = open_device(opening.device, opening.options)
         if device.target != opening.target:
             raise DeviceError(f"{opening.device} is another target here than the campaign's", "measure each target in a folder of its own")
-        folder = cache_folder() / "fleet"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = make_folder(cache_folder() / "fleet")
         self.opening = opening
         self.device = device
         self.heard_at = monotonic()
@@ -288,5 +291,7 @@ def _served(opening: Opening, answer: Callable[[], Answer]) -> Answer:
         except CampaignError as error:  # the process that its workers are forked from is gone, and they with it
             _dismiss(opening.sitting)
             return Answer("killed", message=error.message, hint=error.hint)
+        except OutputError as error:
+            return Answer("unable", message=error.message, hint=error.hint)
         except LayerclockError as error:
             return Answer("failed", message=error.message, hint=error.hint)

@@ -27,7 +27,8 @@ __all__ = ["Cluster", "Member", "MemberLostError"]
 # How often a waiting desk looks whether the member that it waits for is still there.
 _LOOK_S = 0.5
 _CONNECT_S = 5
-_BROKEN = (CancelledError, CommClosedError, KilledWorker, OSError, RuntimeError)
+_BROKEN_BY_DASK = (CancelledError, CommClosedError, KilledWorker)
+_BROKEN = (*_BROKEN_BY_DASK, OSError, RuntimeError)
 
 
 class MemberLostError(Exception):
@@ -123,12 +124,25 @@ class Cluster:
                     raise MemberLostError(str(error)) from error
 
     def result(self, future: Future[Any], resource: str, member: Member | None, patience_s: float) -> Any:
-        """What the function returned. Raises :class:`MemberLostError` if the member is gone, the way broke, or patience ended."""
+        """What the function returned.
+
+        Raises :class:`MemberLostError` if the member is gone, the way broke, or patience ended, and :class:`FleetError` if the function
+        itself raised anything, which would come again.
+        """
         begin = monotonic()
         while True:
             try:
                 return future.result(timeout=_LOOK_S)
-            except TimeoutError:
+            except Exception as error:
+                if future.status == "error" and not isinstance(error, _BROKEN_BY_DASK):
+                    raise FleetError(
+                        f"{member.name if member else 'a worker'} met an error of its own: {type(error).__name__}: {error}",
+                        "mend that there; what was measured is kept, and the same command goes on",
+                    ) from error
+                if not isinstance(error, (TimeoutError, *_BROKEN)):
+                    raise
+                if not isinstance(error, TimeoutError):
+                    raise MemberLostError(f"the connection broke ({type(error).__name__})") from error
                 holders = self.members(resource)
                 if member not in holders if member else not holders:
                     raise MemberLostError(f"{member.name} is gone" if member else "no member is left") from None
@@ -136,8 +150,6 @@ class Cluster:
                     with suppress(*_BROKEN):
                         future.cancel()
                     raise MemberLostError(f"no answer within {patience_s:g} s") from None
-            except _BROKEN as error:
-                raise MemberLostError(f"the connection broke ({type(error).__name__})") from error
 
     def _connected(self) -> Client:
         """The client, connected anew if need be. Raises :class:`FleetError` after ``wait_s`` seconds without a scheduler."""

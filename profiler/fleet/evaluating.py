@@ -67,16 +67,23 @@ def evaluator_facts(name: str) -> tuple[str, bool, str, str]:
         return "", False, str(error), ""
 
 
-def evaluate_here(name: str, genome: tuple[int, ...], probe: tuple[int, ...]) -> tuple[str, float, float, str]:
-    """On a worker: its process, the value of ``genome`` and of ``probe``, and why there is none of ``genome``, if so."""
-    try:
-        probed = _probed(name, probe)
-    except LayerclockError:
-        probed = float("nan")
-    try:
-        return PROCESS, float(_evaluator(name).evaluate(np.array([genome]))[0]), probed, ""
-    except LayerclockError as error:
-        return PROCESS, float("nan"), probed, str(error)
+def evaluate_here(name: str, genome: tuple[int, ...], probe: tuple[int, ...]) -> tuple[str, float | str, float | str]:
+    """On a worker: its process, and the values of ``genome`` and of ``probe``, or why there is none."""
+
+    def value_of(evaluated: Callable[[], float]) -> float | str:
+        try:
+            return evaluated()
+        except LayerclockError as error:
+            return str(error)
+
+    probed = value_of(lambda: _probed(name, probe))
+    return PROCESS, value_of(lambda: float(_evaluator(name).evaluate(np.array([genome]))[0])), probed
+
+
+def _alike(first: float | str, second: float | str) -> bool:
+    if isinstance(first, str) or isinstance(second, str):
+        return isinstance(first, str) and isinstance(second, str)
+    return bool(np.isclose(first, second, rtol=_AGREEMENT, atol=0.0, equal_nan=True))
 
 
 class FleetEvaluator:
@@ -90,7 +97,7 @@ class FleetEvaluator:
         self._cluster, self._name = cluster, name
         self._lock = Lock()
         self._probe: tuple[int, ...] | None = None
-        self._probed = float("nan")
+        self._probed: float | str | None = None
         self._failures: dict[tuple[int, ...], str] = {}
         self._known: dict[tuple[int, ...], float] = {}
         self.metric, self.cheap, own, digest = self._answer(evaluator_facts, (name,), None)
@@ -112,10 +119,10 @@ class FleetEvaluator:
         todo = [row for row in dict.fromkeys(rows) if row not in self._known and row not in self._failures]
         begun = [(row, self._begun((self._name, row, self._probe))) for row in todo]
         for row, future in begun:
-            process, value, probed, failure = self._answer(evaluate_here, (self._name, row, self._probe), future)
+            process, value, probed = self._answer(evaluate_here, (self._name, row, self._probe), future)
             self._agree(process, probed)
-            if failure:
-                self._failures[row] = failure
+            if isinstance(value, str):
+                self._failures[row] = value
             else:
                 self._known[row] = value
         for row in rows:
@@ -123,11 +130,12 @@ class FleetEvaluator:
                 raise SearchError(self._failures[row])
         return np.array([self._known[row] for row in rows])
 
-    def _agree(self, process: str, probed: float) -> None:
+    def _agree(self, process: str, probed: float | str) -> None:
+        """Raises :class:`FleetError` if this worker's answer about the probe, a value or that it has none, is not that of those before."""
         with self._lock:
-            if np.isnan(self._probed):
+            if self._probed is None:
                 self._probed = probed
-            elif abs(probed - self._probed) > _AGREEMENT * abs(self._probed):
+            if not _alike(self._probed, probed):
                 raise FleetError(
                     f"workers disagree: {self._probed!r} and, in process {process[:8]}, {probed!r} for the same network",
                     "give every worker the same weights and files for the evaluator",

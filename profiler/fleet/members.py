@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -69,7 +70,8 @@ def run_worker(
     host = urlsplit(scheduler).hostname or ""
     resources = dict.fromkeys(map(device_resource, devices), 1.0) if devices else {EVALUATIONS: float(evaluations)}
     threads = 1 if devices else evaluations
-    name = name or f"{socket.gethostname()}-{'-'.join(devices) or EVALUATIONS}"
+    # Boards are asked for by name; of workers for evaluations a machine may have several.
+    name = name or f"{socket.gethostname()}-{'-'.join(devices) or f'{EVALUATIONS}-{os.getpid()}'}"
 
     async def tidy() -> None:
         while True:
@@ -90,7 +92,7 @@ def run_worker(
                     )  # fmt: skip
                 except (OSError, RuntimeError, ValueError, TimeoutError) as error:
                     if not away:
-                        tell(f"no scheduler at {scheduler} yet ({_reason(error)}); looking for it every {_PAUSE_S:g} s")
+                        tell(f"cannot join {scheduler} yet ({_reason(error)}); trying every {_PAUSE_S:g} s")
                     away = True
                     await asyncio.sleep(_PAUSE_S)
                     continue

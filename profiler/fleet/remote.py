@@ -281,5 +281,10 @@ class RemoteWorker:
         if answer.state == "fine":
             return answer.value
         self._process = ""
+        if answer.state == "unable":
+            raise FleetError(
+                f"{board.member.name} cannot go on: {answer.message}",
+                f"{answer.hint}, there; what was measured is kept, and the same command goes on",
+            )
         kind = WorkerKilledError if answer.state == "killed" else DeviceError
         raise kind(answer.message, answer.hint and f"{answer.hint}, on {board.member.name}")

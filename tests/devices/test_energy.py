@@ -62,8 +62,10 @@ def test_an_absent_or_unreadable_meter_is_none(tmp_path: Path) -> None:
 
 
 def test_any_device_has_a_meter_or_none() -> None:
-    for name in ("fake:cpu", "onnxruntime:cpu", "openvino:CPU", "some:cuda:99", "nameless"):
-        meter = energy_meter(name, on_host=True)
+    for name in ("fake:cpu", "onnxruntime:cpu", "openvino:CPU", "nameless"):
+        meter = energy_meter(name, {}, on_host=True)
         assert meter is None or meter.read_joules() >= 0
-    assert energy_meter("board:0", on_host=False) is None, "this machine's counters do not tell of another's energy"
-    assert energy_meter("some:cuda:99", on_host=False) is None, "there is no hundredth GPU"
+    assert energy_meter("board:0", {}, on_host=False) is None, "this machine's counters do not tell of another's energy"
+    assert energy_meter("onnxruntime:CUDAExecutionProvider", {"provider.device_id": "99"}, on_host=False) is None, (
+        "there is no hundredth GPU"
+    )

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import onnx
+import onnxruntime
 import openvino
 import pytest
+from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from layerclock.devices.conformance import check_device
@@ -164,3 +166,20 @@ def test_numbers_of_two_precisions_do_not_mix(tiny_model: ModelFile) -> None:
         require_same_target(plain.target, [whole.target], "these tables")
     device: PreparesModels = plain  # type: ignore[assignment]  # it offers more than a Device
     assert device.prepare(tiny_model) == tiny_model
+
+
+def test_inputs_that_nothing_reads_and_numbers_in_constants_are_no_hindrance(tmp_path: Path) -> None:
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 4)) for name in ("x", "unread", "y")]
+    nodes = [
+        helper.make_node("Constant", [], ["two"], "body/two", value_float=2.0),
+        helper.make_node("Constant", [], ["four"], "body/four", value_floats=[1.0, 2.0, 3.0, 4.0]),
+        helper.make_node("Mul", ["x", "two"], ["doubled"], "body/Mul"),
+        helper.make_node("Add", ["doubled", "four"], ["y"], "body/Add"),
+    ]
+    graph = helper.make_graph(nodes, "g", values[:2], values[2:])
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    made = in_half(prepare_model(path).file, "float16")
+    session = onnxruntime.InferenceSession(str(made.path), providers=["CPUExecutionProvider"])
+    zeros = np.zeros((1, 4), np.float32)
+    np.testing.assert_array_equal(session.run(None, {"x": zeros + 3, "unread": zeros})[0], [[7.0, 8.0, 9.0, 10.0]])

@@ -69,3 +69,6 @@ def test_a_device_s_time_is_that_of_its_kernels_and_not_of_the_launch(tmp_path: 
     with pytest.raises(DeviceError, match="tells when kernels are launched"):
         read_profile(path, 1, on_host=False)
     assert read_profile(path, 1, on_host=True).samples_us == {"a": [3.5], "b": [7.5]}
+    path.write_text(json.dumps([*run, run[0], run[3]]))
+    with pytest.raises(DeviceError, match=r"profile is incomplete: \['a'\]"):  # and not 0 us in its second run
+        read_profile(path, 2, on_host=False)

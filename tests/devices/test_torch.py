@@ -13,6 +13,7 @@ from torch import nn
 
 from layerclock.devices.conformance import check_device
 from layerclock.devices.torch.compiled import CompiledOnHost, called_kernels
+from layerclock.devices.torch.cuda import fp32_on_cuda
 from layerclock.devices.torch.module_paths import site_of, written_path
 from layerclock.devices.torch.operators import operators
 from layerclock.devices.torch.session import Loaded, TorchSession
@@ -129,3 +130,9 @@ def test_a_compiled_network_is_timed_kernel_by_kernel() -> None:
     assert [spec.shape for spec in product.outputs] == [(1, 8, 10, 10)], "a row of the table is of one shape"
     assert session.run() > 0
     np.testing.assert_allclose(session.infer({"input": given.numpy()})["output"], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_what_float32_is_computed_in_on_cuda_is_known() -> None:
+    facts = fp32_on_cuda()
+    assert set(facts) == {"fp32_convolutions", "fp32_products"}
+    assert all(isinstance(value, str) and value for value in facts.values())

@@ -183,6 +183,29 @@ def test_networks_that_are_built_anew_or_quantised_there_are_the_desks(
     assert (tmp_path / "board" / "models" / expected.path.name).exists()
 
 
+def test_a_board_that_cannot_write_ends_the_campaign_and_fails_no_network(fleet: Fleet, profile_tiny: ProfileTiny, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    fleet.board("full", "onnxruntime:cpu", LAYERCLOCK_CACHE=str(tmp_path / "file" / "cache"))
+    with fleet.cluster() as cluster:
+        device = open_fleet_device(cluster, "onnxruntime:cpu", DeviceOptions(), boards=["full"])
+        with pytest.raises(FleetError, match=r"full cannot go on: .*file/cache"):
+            profile_tiny(device, folder=tmp_path / "run", networks=2)
+    assert not _parts(tmp_path / "run")
+    fleet.kill("full")
+
+
+@pytest.mark.parametrize("kind", [FileNotFoundError, TimeoutError])
+def test_an_error_of_the_board_s_own_is_told_and_not_waited_for(kind: type[Exception], fleet: Fleet) -> None:
+    def meets() -> None:
+        raise kind("no such thing")
+
+    with fleet.cluster() as cluster:
+        (board,) = [member for member in cluster.members() if member.name == "q1"]
+        future = cluster.submit(meets, (), "device:onnxruntime:cpu", board)
+        with pytest.raises(FleetError, match=f"q1 met an error of its own: {kind.__name__}: no such thing"):
+            cluster.result(future, "device:onnxruntime:cpu", board, 60.0)
+
+
 def test_a_model_that_is_two_files_does_not_go_to_a_board(
     fleet: Fleet, tiny_space: SearchSpace, tiny_index: SiteIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

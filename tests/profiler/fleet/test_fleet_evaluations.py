@@ -68,6 +68,13 @@ def test_a_worker_that_dies_costs_nothing_and_one_that_disagrees_ends_it(
         objective = accuracy_objective(evaluator)
         with pytest.raises(FleetError, match="workers disagree"):
             measure(objective, tiny_index.canonical(np.full((1, len(tiny_space.genes)), 1)))
+        fleet.evaluator("e4", APART_LACKS="weights")
         fleet.kill("e3")
+        fleet.wait("e4")
+        with pytest.raises(FleetError, match=r"workers disagree: .*there are no weights here"):
+            measure(objective, tiny_index.canonical(np.full((1, len(tiny_space.genes)), 1)))
+        with pytest.raises(FleetError, match="no evaluator 'apart-score': there are no weights here"):
+            FleetEvaluator(cluster, "apart-score", tiny_space)
+        fleet.kill("e4")
         with pytest.raises(FleetError, match="held 'evaluations' within 1 s"):
             FleetEvaluator(cluster, "apart-score", tiny_space)
