@@ -8,12 +8,14 @@ A runtime fuses operators of the exported model into kernels and adds kernels of
    end of the network, to the layer of the kernel that feeds it.
    Operators that no kernel names were fused: into the kernel that names a later one (where a runtime tells only the
    last), else into the kernel that makes their first input. What only makes shapes, indices and constants is left out.
-   Products that no kernel names are those of the next kernel that has none (:mod:`~layerclock.devices.folding`).
+   Products that no kernel names are those of the next kernel that has none, and normalisations those of a kernel that normalises
+   what made their input (:mod:`~layerclock.devices.folding`).
 3. What can be attributed by neither rule raises :class:`~layerclock.errors.DeviceError`: no time is dropped in silence.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -24,7 +26,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # what onnx.load raises on a damaged file
 
 from layerclock.devices.counts import macs as count_macs
-from layerclock.devices.folding import claim_unnamed, parallel_products
+from layerclock.devices.folding import claim_normalisations, claim_unnamed, parallel_products
 from layerclock.errors import DeviceError
 from layerclock.network import AttributeValue, Kernel, TensorSpec
 
@@ -107,10 +109,11 @@ class SourceGraph:
         """The node that ``name`` stands for, or an empty string.
 
         It may be the name of a node, of a tensor that one makes, or of a part of a node that a runtime took to pieces and
-        named after it (OpenVINO's ``<node>/WithoutBiases``).
+        named after it (OpenVINO's ``<node>/WithoutBiases``), or after its output (``<tensor>.0``).
         """
-        if name in self.nodes or name in self.producer:
-            return name if name in self.nodes else self.producer[name]
+        for known in (name, re.sub(r"\.\d+$", "", name)):
+            if known in self.nodes or known in self.producer:
+                return known if known in self.nodes else self.producer[known]
         whole = name
         while "/" in whole:
             whole = whole.rpartition("/")[0]
@@ -181,6 +184,7 @@ class SourceGraph:
             if name not in owner and owner.get(before) in growing and not self.is_bookkeeping(name):
                 owner[name] = owner[before]
                 claimed[owner[before]].append(name)
+        claim_normalisations(self, executed, owner, claimed)
         claim_unnamed(self, owner, claimed)
         return {name: tuple(sorted(nodes, key=self.order.__getitem__)) for name, nodes in claimed.items()}
 

@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from layerclock.devices.attribution import SourceGraph
+    from layerclock.devices.attribution import Executed, SourceGraph
 
-__all__ = ["claim_unnamed", "parallel_products"]
+__all__ = ["claim_normalisations", "claim_unnamed", "parallel_products"]
+
+_NORMALISATIONS = frozenset({"LayerNormalization", "InstanceNormalization", "GroupNormalization"})
+# What OpenVINO makes of these, under a name of its own.
+_NORMALISES = "MVN"
 
 
 def claim_unnamed(graph: SourceGraph, owner: dict[str, str], claimed: dict[str, list[str]]) -> None:
@@ -40,6 +44,31 @@ def claim_unnamed(graph: SourceGraph, owner: dict[str, str], claimed: dict[str, 
         kernels = {owner.get(one, "") for one in graph.readers.get(before, [])}
         if _splits(graph, before) and before not in owner and len(kernels) == 1 and kernels != {""}:
             _claim(before, kernels.pop(), owner, claimed)
+
+
+def claim_normalisations(graph: SourceGraph, executed: Sequence[Executed], owner: dict[str, str], claimed: dict[str, list[str]]) -> None:
+    """Give each kernel that normalises, and names no operator, the first unnamed normalisation of what feeds it; extends as above."""
+    kernels = {kernel.name: kernel for kernel in executed}
+    unnamed = [name for name in graph.order if name not in owner and graph.nodes[name].op_type in _NORMALISATIONS]
+    for kernel in executed:
+        if kernel.op == _NORMALISES and not claimed[kernel.name]:
+            feeder = kernel.feeder
+            while feeder and not claimed[feeder]:
+                feeder = kernels[feeder].feeder
+            found = next((name for name in unnamed if name not in owner and _feeder(graph, name, owner) == feeder), None)
+            if found:
+                _claim(found, kernel.name, owner, claimed)
+
+
+def _feeder(graph: SourceGraph, name: str, owner: dict[str, str]) -> str:
+    """The kernel that makes an operator's first input, through unnamed operators; empty if it is one of the network's."""
+    while (tensor := graph.nodes[name].input[0]) in graph.producer:
+        name = graph.producer[tensor]
+        if name in owner:
+            return owner[name]
+        if not graph.nodes[name].input:
+            break
+    return ""
 
 
 def parallel_products(graph: SourceGraph, operators: Sequence[str]) -> list[str]:

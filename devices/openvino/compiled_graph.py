@@ -70,10 +70,19 @@ def product_types(compiled: openvino.CompiledModel) -> list[str]:
     return [_information(node, "runtimePrecision").lower() for node in nodes if _information(node, "layerType") in _PRODUCTS]
 
 
-def executed_kernels(compiled: openvino.CompiledModel, names: list[str], implementations: list[str]) -> list[Executed]:
+def executed_kernels(compiled: openvino.CompiledModel, names: list[str], implementations: list[str], source: SourceGraph) -> list[Executed]:
     """The named nodes of a compiled network as kernels, each with the implementation that runs it."""
-    operations = {node.get_friendly_name(): node for node in compiled.get_runtime_model().get_ops()}
+    operations = {node.get_friendly_name(): node for node in compiled.get_runtime_model().get_ordered_ops()}
+    numbers = {name: number for number, name in enumerate(operations)}
     ran = set(names)
+
+    def place(node: openvino.Node) -> int:
+        return min((source.order[found] for found in map(source.find, _originals(node)) if found), default=len(source.order))
+
+    def readers(node: openvino.Node) -> list[openvino.Node]:
+        # OpenVINO has them in an order that is another one each time: the first in the model comes first.
+        found = [port.get_node() for out in node.outputs() for port in out.get_target_inputs()]
+        return sorted(found, key=lambda one: (place(one), numbers[one.get_friendly_name()]))
 
     executed = []
     for name, implementation in zip(names, implementations, strict=True):
@@ -82,8 +91,8 @@ def executed_kernels(compiled: openvino.CompiledModel, names: list[str], impleme
             Executed(
                 name=name,
                 op=_information(node, "layerType"),
-                operators=tuple(filter(None, _information(node, "originalLayersNames").split(","))),
-                reader=_nearest(node, ran, lambda one: [port.get_node() for out in one.outputs() for port in out.get_target_inputs()]),
+                operators=_originals(node),
+                reader=_nearest(node, ran, readers),
                 feeder=_nearest(node, ran, lambda one: [value.get_source_output().get_node() for value in one.inputs()]),
                 layout=_information(node, "outputLayouts"),
                 shape=_shape(node.output(0)),
@@ -92,6 +101,11 @@ def executed_kernels(compiled: openvino.CompiledModel, names: list[str], impleme
             )
         )
     return executed
+
+
+def _originals(node: openvino.Node) -> tuple[str, ...]:
+    """The names of the model's operators that a node computes."""
+    return tuple(filter(None, _information(node, "originalLayersNames").split(",")))
 
 
 def _shape(port: openvino.Output | openvino.Input) -> tuple[int, ...]:

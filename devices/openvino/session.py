@@ -110,7 +110,7 @@ class OpenVinoSession:
         self._alive()
         compiled = self._compile({})
         running = to_run(compiled)
-        kernels = self._source.kernels(executed_kernels(compiled, list(running), list(running.values())))
+        kernels = self._source.kernels(executed_kernels(compiled, list(running), list(running.values()), self._source))
         names = lasting_names(list(running), self._source)
         return tuple(replace(kernel, name=name) for kernel, name in zip(kernels, names, strict=True))
 
@@ -120,7 +120,7 @@ class OpenVinoSession:
         self._set_inputs(request)
         counters = Counters(request, self._source, [kernel.name for kernel in self._kernels])
         if not self._kernels:
-            kernels = self._source.kernels(executed_kernels(compiled, counters.nodes, counters.implementations))
+            kernels = self._source.kernels(executed_kernels(compiled, counters.nodes, counters.implementations, self._source))
             self._kernels = tuple(replace(kernel, name=name) for kernel, name in zip(kernels, counters.names, strict=True))
         return counters
 

@@ -28,6 +28,7 @@ MAP = (1, 16, 14, 14)
 _WEIGHTS: dict[str, tuple[int, ...]] = {
     "whole": (16, 16, 3, 3), "left": (8, 8, 1, 1), "right": (8, 8, 1, 1), "up": (16, 16, 2, 2), "wide": (16, 24),
     "bias": (24,), "layer scale": (24,), "gain": (16,), "shift": (16,), "mean": (16,), "variance": (16,), "other wide": (16, 24),
+    "ones": (16,), "zeros": (16,),
 }  # fmt: skip
 
 
@@ -58,9 +59,9 @@ def _halves() -> Nodes:
 def _save(folder: Path, nodes: Nodes, shape: tuple[int, ...]) -> Path:
     generator = np.random.default_rng(0)
     read = {name for node in nodes for name in node.input}
-    weights = [
-        numpy_helper.from_array(0.5 + generator.random(size, dtype=np.float32), name) for name, size in _WEIGHTS.items() if name in read
-    ]
+    values = {name: 0.5 + generator.random(size, dtype=np.float32) for name, size in _WEIGHTS.items()}
+    values |= {"ones": np.ones_like(values["ones"]), "zeros": np.zeros_like(values["zeros"])}
+    weights = [numpy_helper.from_array(value, name) for name, value in values.items() if name in read]
     weights += [numpy_helper.from_array(np.array([8, 8]), "sizes")] * ("sizes" in read)
     given = helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)
     result = helper.make_tensor_value_info("output", TensorProto.FLOAT, None)
@@ -142,6 +143,40 @@ def test_what_a_normalisation_is_taken_to_pieces_into_has_sizes_and_families(tmp
         "Reduce": "reduction", "Subgraph": "elementwise", "RMS": "normalisation",
     }  # fmt: skip
     assert (pieces["Reduce"].inputs, pieces["Reduce"].outputs) == ((TensorSpec((1, 14, 14, 16)),), (TensorSpec((1, 14, 14, 1)),))
+
+
+def test_a_normalisation_under_a_name_of_the_runtime_s_own(tmp_path: Path) -> None:
+    """It has no other where its gain and shift change nothing, as in a network that was not trained."""
+    nodes = [_node("Relu", "input", "r"), _node("LayerNormalization", "r,ones,zeros", "n", axis=-1), _node("MatMul", "n,wide", "output")]
+    (kernel,) = (one for one in _kernels(tmp_path, nodes, (1, 10, 16)) if one.op == "MVN")
+    assert kernel.fused_ops == ("LayerNormalization",)
+    assert (kernel.weights, family(kernel)) == ((TensorSpec((16,)), TensorSpec((16,))), "normalisation")
+
+
+def _graph_of_whole_numbers(path: Path, nodes: Nodes, weights: list[onnx.TensorProto], results: dict[str, int]) -> Path:
+    given = helper.make_tensor_value_info("x", TensorProto.INT64, (1, 8))
+    made = [helper.make_tensor_value_info(name, kind, None) for name, kind in results.items()]
+    graph = helper.make_graph(nodes, "g", [given], made, weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    return path
+
+
+def test_the_last_operator_of_a_whole_output_has_its_time(tmp_path: Path) -> None:
+    """OpenVINO calls it after the output, which it converts."""
+    nodes = [helper.make_node("Add", ["x", "x"], ["a"], "/first/Add"), helper.make_node("Mul", ["a", "x"], ["y"], "/second/Mul")]
+    file = prepare_model(_graph_of_whole_numbers(tmp_path / "m.onnx", nodes, [], {"y": TensorProto.INT64}), depth=1).file
+    sites = {kernel.fused_ops: kernel.site for kernel in open_device("openvino:CPU").load(file).kernel_times(2).kernels}
+    assert (sites["Add",], sites["Mul",]) == ("first", "second")
+
+
+def test_a_conversion_that_several_layers_read_is_the_first_one_s_in_every_compilation(tmp_path: Path) -> None:
+    tables = [numpy_helper.from_array(np.ones((9, 4), np.float32), f"table{number}") for number in range(6)]
+    nodes = [helper.make_node("Gather", [table.name, "x"], [f"y{number}"], f"/layer{number}/Gather") for number, table in enumerate(tables)]
+    results = {f"y{number}": TensorProto.FLOAT for number in range(6)}
+    file = prepare_model(_graph_of_whole_numbers(tmp_path / "m.onnx", nodes, tables, results), depth=1).file
+    for _ in range(4):
+        kernels = open_device("openvino:CPU").load(file).kernel_times(2).kernels
+        assert {kernel.site for kernel in kernels if kernel.op == "Convert"} == {"layer0"}
 
 
 def test_an_unnamed_product_goes_to_the_kernel_behind_it_only_where_that_has_none(tmp_path: Path) -> None:
