@@ -70,9 +70,8 @@ def _coverage(table: LatencyTable, layers: Sequence[Row], _: Sequence[Row]) -> F
 
 
 def _failures(table: LatencyTable, _: Sequence[Row], networks: Sequence[Row]) -> Finding:
-    del table
-    failed = [row for row in networks if row["status"] == "failed"]
-    detail = f"{len(failed)} of {len(networks)}" + (f"; the first: {failed[0]['reason']}" if failed else "")
+    failed = table.failures()
+    detail = f"{len(failed)} of {len(networks)}" + (f"; the first: {failed[0]}" if failed else "")
     return Finding("no network failed", not failed, detail, "read the reasons with: layerclock table show --level network")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-__all__ = ["COLUMNS", "FOOTER_KEY", "LEVELS", "ROLES", "SCHEMA", "SCHEMA_VERSION", "STATUSES"]
+__all__ = ["COLUMNS", "FAILED_LATER", "FOOTER_KEY", "LEVELS", "ROLES", "SCHEMA", "SCHEMA_VERSION", "STATUSES"]
 
 SCHEMA_VERSION = 1
 FOOTER_KEY = b"layerclock"
@@ -15,6 +15,8 @@ FOOTER_KEY = b"layerclock"
 LEVELS = ("layer", "kernel", "network")
 # The last two are timed beside the others, end to end only. Intervals are calibrated on one; predictors are judged by the other alone.
 ROLES = ("profiled", "calibration", "holdout")
+# How the reason begins of a network that keeps what was measured before it failed.
+FAILED_LATER = "failed in a later round"
 STATUSES = ("steady", "noisy", "failed")
 
 _SHAPES = pa.list_(pa.list_(pa.int64()))

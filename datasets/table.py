@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from layerclock.atomic import write_atomically
 from layerclock.datasets.bounded_parquet import read_bounded
 from layerclock.datasets.json_rows import json_rows
-from layerclock.datasets.schema import FOOTER_KEY, LEVELS, ROLES, SCHEMA, SCHEMA_VERSION, STATUSES
+from layerclock.datasets.schema import FAILED_LATER, FOOTER_KEY, LEVELS, ROLES, SCHEMA, SCHEMA_VERSION, STATUSES
 from layerclock.errors import ArgumentError, TableError, TargetMismatchError
 from layerclock.target import Target
 from layerclock.timing import mean_known
@@ -159,6 +159,11 @@ class LatencyTable:
         rows = self.level("layer")
         found = zip(rows["key"].to_pylist(), rows["latency_us"].to_pylist(), strict=True)
         return {key: latency for key, latency in found if latency is not None}
+
+    def failures(self) -> list[str]:
+        """Why networks failed, one reason a network, those that were measured in earlier rounds included."""
+        rows = self.level("network").select(["status", "reason"]).to_pylist()
+        return [row["reason"] or "" for row in rows if row["status"] == "failed" or (row["reason"] or "").startswith(FAILED_LATER)]
 
     def networks(self, role: str = "profiled") -> NetworkTimes:
         """End-to-end times of the networks of one role; failed ones are left out, and those of no space, which have no genome.

@@ -85,8 +85,8 @@ def conditions() -> dict[str, str]:
 class Disturbance:
     """Readings of the whole machine; what it does not tell is None, never zero.
 
-    ``steal_s``: processor time that the hypervisor gave to others; ``throttled_s``: time that the control group was held
-    back by its quota; ``frequency_mhz`` and ``temperature_c`` of the moment (the highest over the processors).
+    ``steal_s``: time of a processor that the hypervisor gave to others, mean over the processors; ``throttled_s``: time that the
+    control group was held back by its quota; ``frequency_mhz`` and ``temperature_c`` of the moment (the highest over the processors).
     """
 
     steal_s: float | None = None
@@ -107,8 +107,9 @@ class Disturbance:
 
 
 def _steal_s() -> float | None:
-    fields = _read("/proc/stat").split("\n", 1)[0].split()
-    return int(fields[8]) / os.sysconf("SC_CLK_TCK") if len(fields) > 8 else None
+    lines = [line.split() for line in _read("/proc/stat").splitlines() if line.startswith("cpu")]
+    processors = len(lines) - 1  # the first line is the sum of all
+    return int(lines[0][8]) / os.sysconf("SC_CLK_TCK") / processors if processors > 0 and len(lines[0]) > 8 else None
 
 
 def _throttled_s() -> float | None:

@@ -135,7 +135,7 @@ class Sitting:
                 pending.append((number, self._start(number)))
             except DeviceError as error:
                 self._fail(number, error)
-            self._give_up_if_hopeless(workers)
+            self._give_up_if_hopeless(workers, [*(waiting for waiting, _ in pending), *queue[position + 1 :]])
             while len(pending) >= _LOADING_AT_ONCE:
                 self._settle(*pending.popleft(), workers)
         while pending:
@@ -147,11 +147,18 @@ class Sitting:
                 workers.pop(number).close()
         return workers, left
 
-    def _give_up_if_hopeless(self, workers: dict[int, NetworkWorker]) -> None:
+    def _give_up_if_hopeless(self, workers: dict[int, NetworkWorker], ahead: list[int]) -> None:
+        """Raise :class:`CampaignError` if none could be loaded so far, and those ``ahead`` have layers of those that failed."""
         failed = sorted(self._failed_now)
         if len(failed) >= _HOPELESS and not workers and not any(network.rounds for network in self._seen.networks.values()):
+            layers = self._counts(failed).sum(axis=0) > 0
+            if ahead and not (self._counts(ahead) @ layers > 0).all():
+                return
             hint = "mend that, then run the same command with --retry-failed"
             raise CampaignError(f"the first {len(failed)} networks all failed: {self._seen.networks[failed[0]].failure}", hint)
+
+    def _counts(self, numbers: list[int]) -> npt.NDArray[np.int64]:
+        return self._index.counts(np.array([self._record.genomes[number] for number in numbers]))
 
     def _loaded_long_enough(self, begin: float, numbers: list[int]) -> bool:
         if self._limits.budget_s is None or not numbers:

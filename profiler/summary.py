@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layerclock.datasets.kernels import bytes_of, kernel_columns, kernel_key, shapes_of
+from layerclock.datasets.schema import FAILED_LATER
 from layerclock.datasets.table import LatencyTable, Provenance
 from layerclock.errors import CampaignError
 from layerclock.profiler.clock import PACING
@@ -43,7 +44,9 @@ def summarise(folder: CampaignFolder, index: SiteIndex, conditions: Mapping[str,
     cost_ns = seen.counter_cost_ns()
     if not np.isfinite(cost_ns):
         reasons = sorted({network.failure for network in seen.networks.values() if network.failure})
-        raise CampaignError(f"no network could be profiled: {reasons[0] if reasons else 'nothing was measured'}", "check the device")
+        if not reasons:
+            raise CampaignError("the time ended before any network was profiled", "give a longer --budget; what is there is kept")
+        raise CampaignError(f"no network could be profiled: {reasons[0]}", "check the device")
     layers, kernels = seen.layers(cost_ns), seen.kernels(cost_ns)
     rows = [_layer_row(index.vocabulary[number], layers[number], cost_ns) for number in sorted(layers)]
     rows += [_kernel_row(kernel, part, cost_ns) for kernel, part in kernels.items()]
@@ -168,7 +171,7 @@ def _network_row(
     as_seen, timing = timings
     low, high = interval_us(timing)
     # What failed on the way keeps what was measured before: its layers, too, rest on that.
-    status, reason = ("noisy", f"failed in a later round: {network.failure}") if network.failure else timing.verdict
+    status, reason = ("noisy", f"{FAILED_LATER}: {network.failure}") if network.failure else timing.verdict
     energy = network.facts("energy_j", lambda values: float(np.median(values)))
     # Of the first round: from then on a profiled network's process also holds what counts its kernels.
     peak = network.facts("peak_resident_bytes", min)

@@ -7,12 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Self
 
+from layerclock.devices.cache import SCRATCH
 from layerclock.devices.machine import available_memory_bytes, conditions
-from layerclock.errors import CampaignError, DeviceError
+from layerclock.errors import CampaignError, DeviceError, OutputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +36,8 @@ class WorkerPool:
     """Makes workers for one device. Use it as a context: at its end all workers are gone.
 
     ``limit_s``: seconds after which a worker that does not answer is taken to hang; ``log``: where the runtime's own words
-    go; ``affinity``: processors that the workers are bound to. Raises :class:`CampaignError` if its process ends.
+    go; ``affinity``: processors that the workers are bound to. Raises :class:`CampaignError` if its process ends, and
+    :class:`OutputError` where nothing can be written.
     """
 
     def __init__(self, device: Device, limit_s: float, log: Path, affinity: tuple[int, ...] = ()) -> None:
@@ -47,10 +50,19 @@ class WorkerPool:
         self._unread = b""
 
     def __enter__(self) -> Self:
+        try:
+            log = self.log.open("ab")
+            # Workers are killed at any moment: what they leave there goes with the pool.
+            self._scratch = tempfile.TemporaryDirectory(prefix="layerclock-", ignore_cleanup_errors=True)
+        except OSError as error:
+            place = error.filename or self.log
+            raise OutputError(f"cannot write {place}: {error.strerror}", "free space there, or choose another folder") from error
         self._control, theirs = socket.socketpair()
         # numpy's own threads would be lost in a fork; the runtimes have thread pools of their own.
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
-        with self.log.open("ab") as log:
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1", SCRATCH: self._scratch.name,
+        }  # fmt: skip
+        with log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "layerclock.profiler.zygote", str(theirs.fileno()), self.device.target.device],
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
@@ -77,6 +89,7 @@ class WorkerPool:
                 worker.close()
         self._control.close()
         self._process.wait()
+        self._scratch.cleanup()
 
     def start(self) -> Worker:
         """A fresh worker, in which nothing is loaded yet. Raises :class:`DeviceError` if the system allows no more processes."""
@@ -156,7 +169,10 @@ class Worker:
         return readings
 
     def wait(self) -> Any:
-        """The answer to what was asked last. Raises :class:`DeviceError`, and the worker is gone unless it answered."""
+        """The answer to what was asked last. Raises :class:`DeviceError`, and the worker is gone unless it answered.
+
+        Raises :class:`OutputError` where the runtime has no room for its files.
+        """
         if self._over:
             raise self._over
         try:
@@ -167,6 +183,8 @@ class Worker:
             fine, answer = self._line.recv()
         except (EOFError, OSError) as error:
             raise self._death() from error
+        if fine is None:
+            raise OutputError(*answer)
         if not fine:
             raise DeviceError(answer)
         return answer

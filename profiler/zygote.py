@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layerclock.errors import DeviceError, LayerclockError
+from layerclock.errors import DeviceError, LayerclockError, OutputError
 
 if TYPE_CHECKING:
     from layerclock.interfaces import Session
@@ -116,6 +116,8 @@ def _serve(line: Connection) -> None:
                 if arguments[0].profiled:
                     return_free_memory()
             line.send((True, answer))
+        except OutputError as error:  # no network's fault: nothing more can be written
+            line.send((None, (error.message, error.hint)))
         except LayerclockError as error:
             line.send((False, str(error)))
         except MemoryError:

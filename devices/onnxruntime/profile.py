@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from layerclock.errors import DeviceError
+from layerclock.errors import DeviceError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,9 +33,15 @@ def read_profile(path: Path, runs: int, on_host: bool) -> Profile:
 
     On the host a node's event spans its computation. Elsewhere it spans no more than the launch: the work is in the events of kind
     ``Kernel`` behind it, which a build of ONNX Runtime with profiling for its device writes. Raises :class:`DeviceError` without them,
-    or if the profile is incomplete.
+    or if the profile is incomplete, and :class:`OutputError` where it could not be written.
     """
-    events: list[dict[str, Any]] = json.loads(path.read_text())
+    try:
+        events: list[dict[str, Any]] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise OutputError(
+            f"ONNX Runtime could not write its profile into {path.parent.parent}: {error}",
+            "free space there, or set TMPDIR to another folder",
+        ) from error
     operation: dict[str, str] = {}
     provider: dict[str, str] = {}
     samples: dict[str, list[float]] = defaultdict(list)

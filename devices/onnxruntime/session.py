@@ -14,9 +14,10 @@ import numpy.typing as npt
 import onnxruntime
 
 from layerclock.devices.attribution import SourceGraph
+from layerclock.devices.cache import scratch_folder
 from layerclock.devices.onnxruntime.optimised_graph import described, read_optimised, require_products
 from layerclock.devices.onnxruntime.profile import read_profile
-from layerclock.errors import DeviceError, DeviceUnavailableError
+from layerclock.errors import DeviceError, DeviceUnavailableError, OutputError
 from layerclock.interfaces import KernelTimes, ModelFile, unmarked
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ CPU = "CPUExecutionProvider"
 _OPTIMISED = "optimised.onnx"
 # The first runs of a profiled session are cold (memory arena, instruction cache) and are not counted.
 _COLD_PROFILED_RUNS = 2
+_NO_ROOM = re.compile(r"Failed to write|No space left")
 _LACKING_KERNEL = re.compile(r"Could not find an implementation for (\w+)")
 
 
@@ -69,6 +71,11 @@ class OnnxRuntimeSession:
             if (lacking := _LACKING_KERNEL.search(str(error))) and self._model.precision != "float32":
                 raise DeviceUnavailableError(
                     f"{self._runtime.provider} has no kernel of {lacking[1]} in {self._model.precision}", "use --precision float32"
+                ) from error
+            if _NO_ROOM.search(str(error)):
+                raise OutputError(
+                    f"ONNX Runtime could not write into {scratch_folder() or tempfile.gettempdir()}",
+                    "free space there, or set TMPDIR to another folder",
                 ) from error
             raise DeviceError(f"ONNX Runtime cannot load {self._model.path.name}: {_reason(error)}", "export the network again") from error
 
@@ -110,7 +117,7 @@ class OnnxRuntimeSession:
     def kernel_times(self, runs: int, mark: Callable[[], None] = unmarked) -> KernelTimes:
         """Kernel times from the profile of a session of its own; its cold runs are left out."""
         self._alive()
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=scratch_folder()) as folder:
             options = self._writing_its_graph(Path(folder))
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / "profile")
@@ -140,7 +147,7 @@ class OnnxRuntimeSession:
         return tuple(described(self._source, operation, graph, provider).values())
 
     def _optimised(self) -> onnx.GraphProto:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=scratch_folder()) as folder:
             self._open(self._writing_its_graph(Path(folder)))
             return read_optimised(Path(folder) / _OPTIMISED)
 

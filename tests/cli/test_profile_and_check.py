@@ -104,7 +104,16 @@ def test_either_a_space_or_models_are_given(model: Path, tmp_path: Path) -> None
         assert "give one of --space, --composites and at least one MODEL.onnx" in said
     said = run("profile", str(model), "--device", "fake:cpu", "--networks", "5", expect=2).stderr
     assert "--networks says nothing about given models" in said
-    assert "-o names the folder" in run("profile", "--device", "fake:cpu", "--space", "digits-mobilenetv3", expect=2).stderr
+    of_a_space = ("profile", "--device", "fake:cpu", "--space", "digits-mobilenetv3")
+    assert "-o names the folder" in run(*of_a_space, expect=2).stderr
+    for option, reason in (
+        (("--depth", "1"), "--depth says nothing about the networks of a space"),
+        (("--shape", "x=1x3"), "--shape says nothing about the networks of a space"),
+        (("--rounds", "3", "--budget", "1m"), "--rounds says nothing about a --budget"),
+        (("--inputs", str(model)), "--inputs says nothing about float32"),
+        (("--affinity", "1-0"), "'1-0' is no range: write 0-1"),
+    ):
+        assert reason in " ".join(run(*of_a_space, "-o", str(tmp_path / "run"), *option, expect=2).stderr.split())
 
 
 def test_a_model_that_is_none_is_one_clear_error(tmp_path: Path) -> None:

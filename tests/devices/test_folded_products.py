@@ -17,7 +17,7 @@ from layerclock.plugins import open_device
 from layerclock.predictors.kernel_features import family
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from layerclock.network import Kernel
@@ -153,7 +153,7 @@ def test_a_normalisation_under_a_name_of_the_runtime_s_own(tmp_path: Path) -> No
     assert (kernel.weights, family(kernel)) == ((TensorSpec((16,)), TensorSpec((16,))), "normalisation")
 
 
-def _graph_of_whole_numbers(path: Path, nodes: Nodes, weights: list[onnx.TensorProto], results: dict[str, int]) -> Path:
+def _graph_of_whole_numbers(path: Path, nodes: Nodes, weights: list[onnx.TensorProto], results: Mapping[str, int]) -> Path:
     given = helper.make_tensor_value_info("x", TensorProto.INT64, (1, 8))
     made = [helper.make_tensor_value_info(name, kind, None) for name, kind in results.items()]
     graph = helper.make_graph(nodes, "g", [given], made, weights)
@@ -172,7 +172,7 @@ def test_the_last_operator_of_a_whole_output_has_its_time(tmp_path: Path) -> Non
 def test_a_conversion_that_several_layers_read_is_the_first_one_s_in_every_compilation(tmp_path: Path) -> None:
     tables = [numpy_helper.from_array(np.ones((9, 4), np.float32), f"table{number}") for number in range(6)]
     nodes = [helper.make_node("Gather", [table.name, "x"], [f"y{number}"], f"/layer{number}/Gather") for number, table in enumerate(tables)]
-    results = {f"y{number}": TensorProto.FLOAT for number in range(6)}
+    results = dict.fromkeys((f"y{number}" for number in range(6)), TensorProto.FLOAT)
     file = prepare_model(_graph_of_whole_numbers(tmp_path / "m.onnx", nodes, tables, results), depth=1).file
     for _ in range(4):
         kernels = open_device("openvino:CPU").load(file).kernel_times(2).kernels

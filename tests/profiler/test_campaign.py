@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from layerclock.datasets.check import check_table
 from layerclock.datasets.table import read_table
 from layerclock.devices.export import Exporter
 from layerclock.errors import ArgumentError, CampaignError, DeviceError, OutputError
@@ -200,6 +201,8 @@ def test_networks_that_fail_on_the_way_back_keep_what_was_measured(
     measured = {(m.network, m.round): m for m in CampaignFolder(tmp_path).measurements()}
     assert measured[3, 0].kernels is not None
     assert measured[3, 1].failure == "it cannot be exported any more"
+    assert read_table(tmp_path / "table.parquet").failures() == ["failed in a later round: it cannot be exported any more"]
+    assert "no network failed" in [one.rule for one in check_table(read_table(tmp_path / "table.parquet")) if not one.kept]
 
 
 def test_a_campaign_in_which_nothing_runs_is_an_error_with_the_reason(

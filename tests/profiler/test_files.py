@@ -12,13 +12,17 @@ from onnx import TensorProto, helper, numpy_helper
 
 from layerclock.datasets.table import read_table
 from layerclock.devices.onnx_file import prepare_model
-from layerclock.errors import ArgumentError, DeviceError, SpaceError
+from layerclock.errors import ArgumentError, CampaignError, DeviceError, SpaceError
 from layerclock.interfaces import DeviceOptions
 from layerclock.plugins import open_device
+from layerclock.profiler.campaign import profile
 from layerclock.profiler.files import FileSpace, profile_files
+from layerclock.profiler.plan import Plan
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from layerclock.datasets.table import LatencyTable
 
 RUNTIMES = ("onnxruntime:cpu", "openvino:CPU")
 
@@ -117,6 +121,21 @@ def test_a_network_that_really_hangs_or_is_refused_costs_its_own_row(cnn: Path, 
     assert "ONNX Runtime cannot load" in refused["reason"]
     assert hanging["reason"].startswith("running it did not end within 3 s")
     assert fine["latency_us"] > 0
+
+
+def test_several_broken_files_cost_the_others_nothing(cnn: Path, tmp_path: Path) -> None:
+    """Of a space's networks, which are alike, the first three would tell of all."""
+    broken = [_save(tmp_path / f"b{number}.onnx", [helper.make_node("NoSuchOperator", ["x"], ["y"])], (1, 3), []) for number in range(4)]
+
+    def profiled(files: list[Path]) -> LatencyTable:
+        space = FileSpace("onnx:some", {file.stem: prepare_model(file, depth=1) for file in files})
+        plan = Plan(np.arange(len(files))[:, None], np.zeros((0, 1), dtype=np.int64))
+        folder = tmp_path / f"{len(files)}"
+        return profile(open_device("onnxruntime:cpu"), space, folder, plan=plan, rounds=2, runs=2, export=space.export)
+
+    assert [row["status"] == "failed" for row in profiled([*broken, cnn]).level("network").to_pylist()] == [True] * 4 + [False]
+    with pytest.raises(CampaignError, match=r"no network could be profiled: ONNX Runtime cannot load"):
+        profiled(broken)
 
 
 def test_files_of_equal_names_or_none_are_refused(cnn: Path, tmp_path: Path) -> None:

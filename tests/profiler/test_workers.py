@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import tempfile
+from dataclasses import replace
 from pathlib import Path
-from threading import Timer
+from threading import Thread, Timer
+from time import sleep
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from layerclock.errors import CampaignError, DeviceError
+from layerclock.errors import CampaignError, DeviceError, OutputError
 from layerclock.interfaces import DeviceOptions
 from layerclock.plugins import open_device
 from layerclock.profiler.measurement import Order
@@ -122,6 +126,48 @@ def test_the_end_of_the_pool_is_the_end_of_its_processes(tiny_model: ModelFile, 
         interrupted()
     assert len(processes) == 3
     assert all(map(_ended, processes))
+
+
+def test_what_a_worker_leaves_goes_with_the_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: ModelFile) -> None:
+    """Also one that was killed in the middle of it: a runtime's profile and weights are large."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    with WorkerPool(open_device("onnxruntime:cpu"), 60.0, tmp_path / "log") as pool:
+        worker = pool.start()
+        worker.load(tiny_model)
+        worker.wait()
+        (scratch,) = (tmp_path / "temporary").iterdir()
+        timer = Thread(target=lambda: _kill_once_there(scratch, worker.process))
+        timer.start()
+        with pytest.raises(DeviceError):
+            worker.measure(replace(ORDER, runs=2000, most_runs=2000))
+        timer.join()
+        assert list(scratch.iterdir())
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def _kill_once_there(folder: Path, process: int) -> None:
+    while not list(folder.iterdir()):
+        sleep(0.001)
+    os.kill(process, signal.SIGKILL)
+
+
+def test_where_nothing_can_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    with pytest.raises(OutputError, match=r"cannot write .*log: Is a directory"), _pool(tmp_path / "log"):
+        pass
+
+
+@pytest.mark.parametrize("room", [100_000, 2_000_000])
+def test_a_full_disk_is_no_network_s_fault(room: int, tmp_path: Path, tiny_model: ModelFile) -> None:
+    """A limit on the size of files stands for it: ONNX Runtime cannot write the weights, or its profile ends in the middle."""
+    with WorkerPool(open_device("onnxruntime:cpu"), 60.0, tmp_path / "log") as pool:
+        worker = pool.start()
+        worker.load(tiny_model)
+        worker.wait()
+        resource.prlimit(worker.process, resource.RLIMIT_FSIZE, (room, room))
+        with pytest.raises(OutputError, match=r"ONNX Runtime could not write .*free space there"):
+            worker.measure(replace(ORDER, runs=500, most_runs=500))
 
 
 def test_workers_are_bound_to_the_processors_asked_for(tmp_path: Path) -> None:

@@ -57,5 +57,7 @@ class Processors(click.ParamType[tuple[int, ...], str | tuple[int, ...]]):
             ends = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part)
             if not ends:
                 self.fail(f"{value!r} names no processors: write 0 or 0,2-3", param, ctx)
+            if ends[2] and int(ends[2]) < int(ends[1]):
+                self.fail(f"{part!r} is no range: write {ends[2]}-{ends[1]}", param, ctx)
             chosen += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
         return tuple(dict.fromkeys(chosen))

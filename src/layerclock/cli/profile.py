@@ -87,6 +87,10 @@ def command(
         raise click.UsageError("give one of --space, --composites and at least one MODEL.onnx")
     if models:
         _refuse(_NOT_FOR_MODELS, "given models: they are measured as they are")
+    if space_name:
+        _refuse(_NOT_FOR_SPACES, "the networks of a space: they have its inputs and layers")
+    if budget_s is not None:
+        _refuse(("rounds",), "a --budget: there are as many as fit")
     if composites:
         _refuse(_NOT_FOR_COMPOSITES, "composites: --budget says how many are measured")
     if folder is None and not models:
@@ -99,6 +103,8 @@ def command(
     if evaluator:
         load_evaluator(evaluator)  # before minutes are spent on measuring
     options_of_device = DeviceOptions(threads, batch, precision, _pairs(options))
+    if options_of_device.precision != "int8":
+        _refuse(("inputs",), f"{options_of_device.precision}: only --precision int8 looks at them")
     space = load_space(space_name) if space_name else None
     plan = _announced(space, networks, holdout, calibration, seed, quiet) if space else None
 
@@ -171,8 +177,9 @@ def _profile_composites(
     )  # fmt: skip
 
 
-# Options that say nothing about given models, or about composites.
+# Options that say nothing about given models, about a space, or about composites.
 _NOT_FOR_MODELS = ("networks", "holdout", "calibration", "seed")
+_NOT_FOR_SPACES = ("shapes", "depth")
 _NOT_FOR_COMPOSITES = ("networks", "holdout", "calibration", "rounds", "inputs", "shapes", "depth")
 
 
@@ -209,7 +216,7 @@ def _summary(table: LatencyTable, path: Path) -> dict[str, object]:
         "target": str(table.target),
         "rows": {level: table.level(level).num_rows for level in ("layer", "kernel", "network")},
         "layers_of_the_space": int(table.coverage["layers_of_the_space"]),
-        "failed_networks": table.level("network")["status"].to_pylist().count("failed"),
+        "failed_networks": len(table.failures()),
         "noise_floor": table.noise_floor,
         "additivity": dict(table.additivity),
         "interference": dict(table.interference),
@@ -222,7 +229,7 @@ def _print_summary(table: LatencyTable, path: Path, more: dict[str, float]) -> N
     rows = [
         *((f"{level}s", str(count)) for level, count in counts.items()),
         ("of the space's layers", f"{counts['layer']} of {table.coverage['layers_of_the_space']:.0f}"),
-        ("networks that failed", str(table.level("network")["status"].to_pylist().count("failed"))),
+        ("networks that failed", str(len(table.failures()))),
         ("noise floor", told(table.noise_floor, ".2%")),
         ("layer sum / end to end", told(table.additivity["median"], ".3f")),
         *(("runs undisturbed", f"{share:.0%}") for name, share in table.interference.items() if name == "undisturbed_share"),
