@@ -44,6 +44,7 @@ class Drift:
 @dataclass(frozen=True, slots=True)
 class _Visit:
     sitting: str
+    begun_s: float
     seconds: float
     round: int
     around_ns: FloatArray
@@ -78,7 +79,12 @@ def _visit(path: Path) -> _Visit | None:
         # A run is as disturbed as the slower of the two readings beside it.
         around = np.maximum(np.array(row["before_ns"], dtype=np.float64), np.array(row["after_ns"], dtype=np.float64))
         visit = _Visit(
-            str(written["sitting"]), float(written["sitting_s"]), int(written["round"]), around, np.array(row["switches"], dtype=np.int64)
+            str(written["sitting"]),
+            float(written["facts"].get("begun_s", 0.0)),
+            float(written["sitting_s"]),
+            int(written["round"]),
+            around,
+            np.array(row["switches"], dtype=np.int64),
         )
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, StopIteration):
         return None
@@ -86,8 +92,8 @@ def _visit(path: Path) -> _Visit | None:
 
 
 def _beginnings(visits: list[_Visit]) -> dict[str, float]:
-    """Seconds of measuring before each sitting: one that begins with a later round came later."""
-    first = {name: min(v.round for v in visits if v.sitting == name) for name in {v.sitting for v in visits}}
+    """Seconds of measuring before each sitting, in the order in which they began."""
+    first = {name: min(v.begun_s for v in visits if v.sitting == name) for name in {v.sitting for v in visits}}
     length = {name: max(v.seconds for v in visits if v.sitting == name) for name in first}
     began, so_far = {}, 0.0
     for name in sorted(first, key=lambda name: (first[name], name)):
