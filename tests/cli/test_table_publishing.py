@@ -97,3 +97,25 @@ def test_a_broken_file_stops_a_publication_before_anything_is_added(two: tuple[P
     refused = run("table", "publish", two[0], broken, "--to", url, expect=1)
     assert str(broken) in refused.stderr
     assert not url.exists()
+
+
+def test_what_is_there_is_not_written_over(two: tuple[Path, Path], tmp_path: Path) -> None:
+    for name, table in zip(("monday", "friday"), two, strict=True):
+        run("table", "export", table, "--to", "csv", "-o", tmp_path / f"{name}.csv")
+    out, url = tmp_path / "out", tmp_path / "dataset"
+    for _ in range(2):  # the same content again is no loss
+        run("table", "import", "rows", tmp_path / "monday.csv", "-o", out)
+    (made,) = out.iterdir()
+    refused = run("table", "import", "rows", tmp_path / "friday.csv", "-o", out, expect=1)
+    assert f"{made} is there, with other content" in refused.stderr
+    assert "name another folder" in refused.stderr
+    assert read_table(made).content_hash == read_table(two[0]).content_hash
+    made.write_text("mine")
+    run("table", "import", "rows", tmp_path / "monday.csv", "-o", out, expect=1)
+    assert made.read_text() == "mine"
+    content = two[0].read_bytes()
+    assert "would overwrite what is read" in run("table", "merge", two[0], "-o", two[0], expect=1).stderr
+    assert two[0].read_bytes() == content
+    run("table", "publish", two[0], "--to", url)
+    part = next(url.rglob("*.parquet"))
+    assert "lies in the dataset" in run("table", "query", url, "-o", part, expect=1).stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from layerclock.cli.output import json_option, print_json, print_table
-from layerclock.errors import TableError
+from layerclock.errors import ArgumentError, TableError
 
 __all__ = ["compact", "publish", "query"]
 
@@ -65,6 +65,8 @@ def query(
 
     dataset, selection = LatencyDataset(url), Selection(device, runtime, space, level, op, target=target)
     if output is not None:
+        if Path(url).resolve() in output.resolve().parents:
+            raise ArgumentError(f"-o {output} lies in the dataset, which would take it for a part", "name a file elsewhere")
         table = dataset.table(selection)
         table.write(output)
         if as_json:
