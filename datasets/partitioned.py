@@ -13,8 +13,9 @@ from __future__ import annotations
 import io
 import json
 import uuid
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import astuple, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
@@ -22,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from layerclock.datasets.partitions import State, commit, state_of
+from layerclock.datasets.partitions import batches, commit, state_of
 from layerclock.datasets.schema import FOOTER_KEY, LEVELS, SCHEMA
 from layerclock.datasets.storage import Storage
 from layerclock.datasets.table import LatencyTable, Provenance
@@ -31,9 +32,11 @@ from layerclock.target import Target
 from layerclock.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["EVERYTHING", "Compacted", "LatencyDataset", "Selection"]
+
+T = TypeVar("T")
 
 _FOLDERS = ("device", "runtime", "space", "level")
 _ROWS_A_GROUP = 32_768
@@ -106,25 +109,11 @@ class LatencyDataset:
         Only the folders of what is selected are listed, and only the row groups that may hold the operator are read. Raises
         :class:`TableError` if nothing of that device, runtime, space or level is there, or a part is damaged.
         """
-        for _ in range(_READS):
-            try:
-                return self._query(selection)
-            except FileNotFoundError:  # a compaction replaced what had just been listed
-                continue
-        raise TableError(f"{self.storage.url} changed {_READS} times while it was read", "try again")
+        return self._settled(lambda: self._query(selection))
 
     def count(self, selection: Selection = EVERYTHING) -> int:
         """How many rows the partitions that ``selection`` takes hold, from the parts' footers alone; no operators, keys or targets."""
-        paths = [
-            self.storage.path(f"{folder}/{name}") for folder in self._partitions(selection) for name in state_of(self.storage, folder).parts
-        ]
-        try:
-            dataset = pads.FileSystemDataset.from_paths(
-                paths, schema=SCHEMA, format=pads.ParquetFileFormat(), filesystem=self.storage.arrow
-            )
-            return int(dataset.count_rows())
-        except pa.ArrowException as error:
-            raise self._damaged(error) from error
+        return self._settled(lambda: self._count(selection))
 
     def table(self, selection: Selection) -> LatencyTable:
         """The same as one latency table whose parents are the tables it is from.
@@ -160,24 +149,46 @@ class LatencyDataset:
         next compaction deletes. Of two compactions at once, one takes effect. Raises :class:`~layerclock.errors.OutputError` if the
         place cannot be written, :class:`TableError` if no dataset is there.
         """
-        before = after = written = 0
         folders = list(self._partitions(Selection()))
         if not folders:
             raise TableError(f"{self.storage.url} holds no dataset", "layerclock table publish TABLE... --to URL makes one")
-        for folder in folders:
-            state = state_of(self.storage, folder)
-            merged, replaced = dict[str, int](), set[str]()
-            for batch in _batches(state, most_bytes):
-                content = self._merged(folder, batch)
-                name = f"merged-{uuid.uuid4().hex}.parquet"
-                self.storage.write(f"{folder}/{name}", content)
-                merged[name] = len(content)
-                replaced |= set(batch)
-            took = bool(merged or state.left_over) and commit(self.storage, folder, state, merged, replaced)
-            before += len(state.parts)
-            after += len(state.parts) - (len(replaced) - len(merged) if took else 0)
-            written += sum(merged.values())
-        return Compacted(before, after, written)
+        done = [self._settled(partial(self._compacted, folder, most_bytes)) for folder in folders]
+        return Compacted(*(sum(numbers) for numbers in zip(*map(astuple, done), strict=True)))
+
+    def _compacted(self, folder: str, most_bytes: int) -> Compacted:
+        """Compact one partition. Where another compaction is faster, what this one wrote is left over, and goes with the next."""
+        state = state_of(self.storage, folder)
+        merged, replaced = dict[str, int](), set[str]()
+        for batch in batches(state, most_bytes):
+            content = self._merged(folder, batch)
+            name = f"merged-{uuid.uuid4().hex}.parquet"
+            self.storage.write(f"{folder}/{name}", content)
+            merged[name] = len(content)
+            replaced |= set(batch)
+        took = bool(merged or state.left_over) and commit(self.storage, folder, state, merged, replaced)
+        saved = len(replaced) - len(merged) if took else 0
+        return Compacted(len(state.parts), len(state.parts) - saved, sum(merged.values()))
+
+    def _settled(self, read: Callable[[], T]) -> T:
+        """What ``read`` gives, which is asked again where a compaction replaced what had just been listed."""
+        for _ in range(_READS):
+            try:
+                return read()
+            except FileNotFoundError:
+                continue
+        raise TableError(f"{self.storage.url} changed {_READS} times while it was read", "try again")
+
+    def _count(self, selection: Selection) -> int:
+        paths = [
+            self.storage.path(f"{folder}/{name}") for folder in self._partitions(selection) for name in state_of(self.storage, folder).parts
+        ]
+        try:
+            dataset = pads.FileSystemDataset.from_paths(
+                paths, schema=SCHEMA, format=pads.ParquetFileFormat(), filesystem=self.storage.arrow
+            )
+            return int(dataset.count_rows())
+        except pa.ArrowException as error:
+            raise self._damaged(error) from error
 
     def _query(self, selection: Selection) -> pa.Table:
         folders = list(self._partitions(selection))
@@ -254,21 +265,6 @@ def _as_part(rows: pa.Table, footers: dict[str, Any]) -> bytes:
     ordered = rows.sort_by([("op", "ascending"), ("key", "ascending")]).replace_schema_metadata({FOOTER_KEY: json.dumps(footers)})
     pq.write_table(ordered, file, compression="zstd", row_group_size=_ROWS_A_GROUP, write_page_checksum=True)
     return file.getvalue()
-
-
-def _batches(state: State, most_bytes: int) -> Iterator[list[str]]:
-    """Small parts in groups of about the wanted size, smallest first; one alone is left as it is."""
-    batch, size = list[str](), 0
-    for name, own in sorted(state.parts.items(), key=lambda part: (part[1], part[0])):
-        if own >= most_bytes // 2:
-            break
-        batch.append(name)
-        size += own
-        if size >= most_bytes:
-            yield batch
-            batch, size = [], 0
-    if len(batch) > 1:
-        yield batch
 
 
 def _folder(target: Target, space: str, level: str) -> str:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from layerclock.datasets import partitions
+from layerclock.datasets import partitioned, partitions
 from layerclock.datasets.partitioned import LatencyDataset, Selection
 from layerclock.datasets.schema import SCHEMA
 from layerclock.datasets.storage import Storage
@@ -232,6 +232,58 @@ def test_a_compaction_that_several_others_overtook_takes_no_effect(fake_table: L
     assert not partitions.commit(dataset.storage, folder, slow, {"merged-late.parquet": 1}, set(before.parts))
     assert set(dataset.storage.names(folder)) == files
     assert _same(dataset.query(Selection()), pa.concat_tables([table.rows for table in tables]))
+
+
+@pytest.mark.parametrize("verb", ["compact", "count", "query"])
+def test_a_compaction_in_the_midst_of_another_verb_loses_and_doubles_nothing(
+    fake_table: LatencyTable, url: str, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    dataset = LatencyDataset(url)
+    tables = [_on(fake_table, "board:a", 1 + number) for number in range(3)]
+    for table in tables:
+        dataset.append(table)
+    listed, ran = partitions.state_of, False
+
+    def overtaken(*arguments: Any) -> partitions.State:
+        nonlocal ran
+        state = listed(*arguments)
+        if not ran:
+            ran = True
+            LatencyDataset(url).compact()
+        return state
+
+    monkeypatch.setattr(partitioned, "state_of", overtaken)
+    result = getattr(dataset, verb)()
+    expected = pa.concat_tables([table.rows for table in tables])
+    if verb == "count":
+        assert result == len(expected)
+    dataset.compact()
+    assert _same(dataset.query(), expected)
+    files = [name for folder in dataset._partitions(Selection()) for name in dataset.storage.names(folder) if name.endswith(".parquet")]
+    assert len(files) == 3, "nothing is left over"
+
+
+def test_what_vanishes_while_a_folder_is_listed_is_not_missed(
+    fake_table: LatencyTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = LatencyDataset(str(tmp_path))
+    tables = [_on(fake_table, "board:a", 1 + number) for number in range(2)]
+    for table in tables:
+        dataset.append(table)
+    listed, ran = Storage.names, False
+
+    def slowly(self: Storage, folder: str) -> dict[str, int]:
+        nonlocal ran
+        before = listed(self, folder)
+        if ran or not folder.endswith("level=layer"):
+            return before
+        ran = True
+        LatencyDataset(str(tmp_path)).compact()
+        after = listed(self, folder)
+        return {name: size for name, size in before.items() if name in after}
+
+    monkeypatch.setattr(Storage, "names", slowly)
+    assert _same(dataset.query(Selection(level="layer")), pa.concat_tables([table.level("layer") for table in tables]))
 
 
 def _live(dataset: LatencyDataset, folder: str) -> dict[str, int]:
