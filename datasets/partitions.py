@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from layerclock.errors import TableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from layerclock.datasets.storage import Storage
 
@@ -91,12 +91,10 @@ def commit(storage: Storage, folder: str, before: State, merged: dict[str, int],
     return took
 
 
-def batches(state: State, most_bytes: int) -> Iterator[list[str]]:
-    """Small parts in groups of about the wanted size, smallest first; one alone is left as it is."""
+def batches(parts: Mapping[str, int], most_bytes: int) -> Iterator[list[str]]:
+    """Small parts, with their sizes in bytes, in groups of about ``most_bytes``, smallest first; one alone is left as it is."""
     batch, size = list[str](), 0
-    for name, own in sorted(state.parts.items(), key=lambda part: (part[1], part[0])):
-        if own >= most_bytes // 2:
-            break
+    for name, own in sorted(parts.items(), key=lambda part: (part[1], part[0])):
         batch.append(name)
         size += own
         if size >= most_bytes:

@@ -119,3 +119,19 @@ def test_what_is_there_is_not_written_over(two: tuple[Path, Path], tmp_path: Pat
     run("table", "publish", two[0], "--to", url)
     part = next(url.rglob("*.parquet"))
     assert "lies in the dataset" in run("table", "query", url, "-o", part, expect=1).stderr
+
+
+def test_a_version_of_a_space_is_asked_for(fake_table: LatencyTable, tmp_path: Path) -> None:
+    url, rows, space = tmp_path / "dataset", len(fake_table), fake_table.space
+    for digest in ("aaaaaaaaaaaa1111", "bbbbbbbbbbbb2222"):
+        version = replace(fake_table, space_digest=digest)
+        # Of the same content, two tables are one to a dataset.
+        version = replace(version, rows=version.rows.slice(0, rows - (digest[0] == "b")))
+        version.write(tmp_path / f"{digest}.parquet")
+        run("table", "publish", tmp_path / f"{digest}.parquet", "--to", url)
+    refused = run("table", "query", url, "-o", tmp_path / "x.parquet", "--space", space, expect=1).stderr
+    assert f"{space}@aaaaaaaaaaaa1111, {space}@bbbbbbbbbbbb2222" in refused
+    for asked in (f"{space}@aaaaaaaaaa", "aaaaaaaa"):
+        run("table", "query", url, "-o", tmp_path / "x.parquet", "--space", asked)
+        assert read_table(tmp_path / "x.parquet").space_digest == "aaaaaaaaaaaa1111"
+        assert sum(part["rows"] for part in json.loads(run("table", "query", url, "--space", asked, "--json").stdout)) == rows

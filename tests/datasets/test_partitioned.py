@@ -136,6 +136,45 @@ def test_a_selection_is_a_table_with_its_parents(fake_table: LatencyTable, url: 
         dataset.table(Selection())
 
 
+def test_of_two_campaigns_of_one_target_a_table_has_the_better_row_of_each_key(fake_table: LatencyTable, tmp_path: Path) -> None:
+    def resumed(row: dict[str, Any]) -> dict[str, Any]:
+        """As the same campaign had it after more rounds; but one row did not get any."""
+        more = row["key"] != fake_table.rows["key"][0].as_py() and row["latency_us"] is not None
+        return {**row, "latency_us": row["latency_us"] * 2, "n_undisturbed": row["n_undisturbed"] + 1} if more else row
+
+    better = replace(fake_table, rows=pa.Table.from_pylist([resumed(row) for row in fake_table.rows.to_pylist()], schema=SCHEMA))
+    dataset = LatencyDataset(str(tmp_path))
+    for table in (better, fake_table):
+        dataset.append(table)
+    for _ in range(2):
+        found = dataset.table(Selection())
+        assert _same(found.rows, better.rows)
+        assert found.provenance.parents == tuple(sorted((fake_table.content_hash, better.content_hash)))
+        dataset.compact()
+    assert dataset.query().num_rows == 2 * len(fake_table)
+
+
+def test_versions_of_a_space_are_told_apart_by_their_digest(fake_table: LatencyTable, url: str) -> None:
+    dataset = LatencyDataset(url)
+    tables = {digest: replace(_on(fake_table, "board:a", factor), space_digest=digest)
+              for factor, digest in enumerate(("aaaaaaaaaaaa1111", "aaaaaaaaaaaa2222"), start=1)}  # fmt: skip
+    for table in tables.values():
+        dataset.append(table)
+        dataset.append(replace(_on(table, "board:a", 7.0), space_digest=table.space_digest))
+    for _ in range(2):
+        with pytest.raises(ArgumentError, match=r"of 2: \S+@aaaaaaaaaaaa1111, \S+@aaaaaaaaaaaa2222 \(.*--space"):
+            dataset.table(Selection(digest="aaaaaaaa"))
+        for digest, table in tables.items():
+            found = dataset.table(Selection(digest=digest[:13], level="layer"))
+            assert found.space_digest == digest
+            assert len(found) == table.level("layer").num_rows == dataset.count(Selection(digest=digest, level="layer")) // 2
+        with pytest.raises(TableError, match="nothing of digest 'bbbbbbbb'"):
+            dataset.table(Selection(digest="bbbbbbbb"))
+        assert dataset.count(Selection(digest="bbbbbbbb")) == 0
+        done = dataset.compact()
+    assert (done.parts_after, done.bytes_written) == (6, 0)
+
+
 def test_compaction_keeps_every_row_once_and_reduces_the_parts(fake_table: LatencyTable, url: str) -> None:
     dataset = LatencyDataset(url)
     tables = [_on(fake_table, "board:a", 1 + number) for number in range(4)]
@@ -345,6 +384,20 @@ def test_damage_and_strange_places_are_told(fake_table: LatencyTable, tmp_path: 
         (part.parent / "log-00000001.json").write_text(log)
         with pytest.raises(TableError, match=r"log-00000001\.json is damaged"):
             dataset.query(Selection())
+
+
+@pytest.mark.parametrize(
+    "footer", ['{"x":{}}', "[1]", "1", "{", '{"x": {"space": "s", "space_digest": "d", "provenance": 1, "targets": []}}']
+)
+def test_a_part_with_a_strange_footer_is_told(fake_table: LatencyTable, tmp_path: Path, footer: str) -> None:
+    dataset = LatencyDataset(str(tmp_path))
+    for number in (1, 2):
+        dataset.append(_on(fake_table, "board:a", number))
+    part = next(tmp_path.rglob("*.parquet"))
+    pq.write_table(pq.read_table(part).replace_schema_metadata({"layerclock": footer}), part)
+    for verb in (dataset.query, dataset.compact):
+        with pytest.raises(TableError, match=rf"is damaged: {part.name}: its footer or rows.*delete that part"):
+            verb()
 
 
 def test_polars_and_duckdb_read_tables_and_datasets_without_this_package(fake_table: LatencyTable, tmp_path: Path) -> None:
