@@ -65,6 +65,11 @@ def test_two_versions_are_compared_and_not_merged(two: tuple[Path, Path], tmp_pa
     assert merged["parents"] == [read_table(two[0]).content_hash]
 
 
+def test_a_number_of_rows_below_zero_is_wrong_usage(two: tuple[Path, Path]) -> None:
+    for words in (("show", two[0]), ("diff", *two)):
+        assert "'--top'" in run("table", *words, "--top", "-70", expect=2).stderr
+
+
 def test_rows_go_out_and_come_back(two: tuple[Path, Path], tmp_path: Path) -> None:
     for kind in ("csv", "jsonl"):
         run("table", "export", two[0], "--to", kind, "-o", tmp_path / f"rows.{kind}")
