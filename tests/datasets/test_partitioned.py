@@ -9,6 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -24,7 +25,6 @@ from layerclock.errors import ArgumentError, OutputError, TableError, TargetMism
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from layerclock.datasets.table import LatencyTable
 
@@ -421,3 +421,17 @@ def test_polars_and_duckdb_read_tables_and_datasets_without_this_package(fake_ta
     found = duckdb.connect().execute(query, [f"{tmp_path}/dataset/**/*.parquet"]).fetchall()
     assert found == [(2 * len(fake_table),)]
     assert pl.scan_parquet(f"{tmp_path}/dataset/**/*.parquet").select(pl.len()).collect().item() == 2 * len(fake_table)
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_pandas_reads_a_dataset_as_the_page_says(fake_table: LatencyTable, tmp_path: Path, compacted: bool) -> None:
+    dataset = LatencyDataset(str(tmp_path / "lab"))
+    for number, device in enumerate(("board:a", "board:a", "board/b"), start=1):
+        dataset.append(_on(fake_table, device, number))
+    if compacted:
+        dataset.compact()
+    page = (Path(__file__).parents[2] / "docs" / "ship.md").read_text()
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL) if "rglob" in block)
+    code = f"import json\nimport pandas as pd\n{code}\nprint(json.dumps([list(everything), everything['device'].value_counts().to_dict()]))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [SCHEMA.names, {"board:a": 2 * len(fake_table), "board/b": len(fake_table)}]
