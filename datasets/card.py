@@ -50,7 +50,7 @@ def table_card(table: LatencyTable) -> str:
     ]
     lines += ["| rule | kept | found |", "|---|---|---|"]
     lines += [
-        f"| {_plain(one.rule)} | {'yes' if one.kept else 'no' if one.serious else 'no (a warning)'} | {_plain(one.detail)} |"
+        f"| {_plain(one.rule)} | {'no (a warning)' if one.verdict == 'no' else one.verdict.lower()} | {_plain(one.detail)} |"
         for one in findings
     ]
     origin: list[tuple[str, str]] = [

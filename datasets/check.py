@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
@@ -30,13 +31,19 @@ _FEWEST_UNDISTURBED = 0.5
 _ADDITIVITY = (0.85, 1.05)
 # Winograd's F(4x4, 3x3) takes a quarter of the products (Lavin and Gray, CVPR 2016).
 _MOST_SAVED = 4.0
+# What the runtimes' packages are called, where they are not called as the runtime.
+_DISTRIBUTIONS = {
+    "litert": ("ai-edge-litert",),
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One rule: whether the table keeps it, by how much, and what to do if not.
 
-    A rule that is not ``serious`` tells about the machine; the table's intervals already contain its effect.
+    A rule that is not ``serious`` tells about the machine; the table's intervals already contain its effect. Where ``told`` is false, the
+    table does not tell what the rule is about: nothing is broken, and nothing was seen to be kept.
     """
 
     rule: str
@@ -44,6 +51,14 @@ class Finding:
     detail: str
     advice: str
     serious: bool = True
+    told: bool = True
+
+    @property
+    def verdict(self) -> str:
+        """``yes``, ``not told``, or, where the rule is broken, ``NO`` for a serious rule and else ``no``."""
+        if not self.told:
+            return "not told"
+        return "yes" if self.kept else "NO" if self.serious else "no"
 
 
 def check_table(table: LatencyTable) -> list[Finding]:
@@ -51,7 +66,7 @@ def check_table(table: LatencyTable) -> list[Finding]:
     layers, networks = (table.level(level).to_pylist() for level in ("layer", "network"))
     return [
         *(rule(table, layers, networks) for rule in (_coverage, _failures, _possible, _samples, _intervals, _noise, _additivity)),
-        *(rule(table) for rule in (_one_target, _once, _roofline, _runtime)),
+        *(rule(table) for rule in (_one_target, _own_target, _once, _roofline, _runtime)),
         *_machine(table),
     ]
 
@@ -61,12 +76,13 @@ def _measured(rows: Sequence[Row]) -> list[Row]:
 
 
 def _coverage(table: LatencyTable, layers: Sequence[Row], _: Sequence[Row]) -> Finding:
-    of_space = int(table.coverage.get("layers_of_the_space", len(layers)))
+    rule, advice = "every layer of the space was measured", "profile more networks, or with more budget"
+    if "layers_of_the_space" not in table.coverage:  # such as what was selected from a dataset
+        return Finding(rule, True, f"{len(layers)}; the table does not tell of how many", advice, told=False)
+    of_space = int(table.coverage["layers_of_the_space"])
     # In a file's own layers some are folded away by the runtime: they take no time, and nothing is missing.
     whole = table.space.startswith("onnx:") or len(layers) == of_space
-    return Finding(
-        "every layer of the space was measured", whole, f"{len(layers)} of {of_space}", "profile more networks, or with more budget"
-    )
+    return Finding(rule, whole, f"{len(layers)} of {of_space}", advice)
 
 
 def _failures(table: LatencyTable, _: Sequence[Row], networks: Sequence[Row]) -> Finding:
@@ -76,20 +92,33 @@ def _failures(table: LatencyTable, _: Sequence[Row], networks: Sequence[Row]) ->
 
 
 def _possible(table: LatencyTable, layers: Sequence[Row], networks: Sequence[Row]) -> Finding:
-    del table
-    names = ("min_us", "p10_us", "p25_us", "p50_us", "p75_us", "p90_us")
-    never_negative = ("std_us", "overhead_us", "noise_floor", "n_samples", "n_undisturbed", "n_networks", "macs", "params", "bytes")
-    wrong = []
-    for row in _measured([*layers, *networks]):
-        # What was published by others has neither quantiles nor an interval.
-        quantiles = [row[name] for name in names if row[name] is not None]
-        inside = row["interval_low_us"] is None or row["interval_low_us"] <= row["latency_us"] <= row["interval_high_us"]
-        negative = any((row[name] or 0) < 0 for name in never_negative)
-        possible = 0 < row["latency_us"] < inf and all(low <= high for low, high in pairwise(quantiles))
-        if not possible or not inside or negative:
-            wrong.append(row["key"])
+    rows = [*layers, *networks, *table.level("kernel").to_pylist()]
+    wrong = [row["key"][:120] for row in _measured(rows) if not _can_be(row)]
     return Finding("every time is possible", not wrong, f"{len(wrong)} are not" + (f"; the first: {wrong[0]}" if wrong else ""),
                    "they are faster than the runtime's counters can tell, or the file was changed")  # fmt: skip
+
+
+def _can_be(row: Row) -> bool:
+    names = ("min_us", "p10_us", "p25_us", "p50_us", "p75_us", "p90_us")
+    never_negative = ("std_us", "overhead_us", "noise_floor", "n_samples", "n_undisturbed", "n_networks", "macs", "params", "bytes")
+    latency, low, high = row["latency_us"], row["interval_low_us"], row["interval_high_us"]
+    # What was published by others has neither quantiles nor an interval.
+    quantiles = [row[name] for name in names if row[name] is not None]
+    inside = (low is None and high is None) or (None not in (low, high) and low <= latency <= high)
+    ordered = all(before <= after for before, after in pairwise(quantiles))
+    negative = any((row[name] or 0) < 0 for name in never_negative)
+    return inside and ordered and not negative and latency < inf and (latency > 0 or (row["level"] == "kernel" and _of_no_time(row)))
+
+
+def _of_no_time(row: Row) -> bool:
+    """Whether a kernel's latency may be zero or less: what is taken off for the counters is a mean, and counters may have whole us only.
+
+    Some of its samples then lie above the cost that was taken off, and all of them are not above the latency.
+    """
+    cost = row["overhead_us"] or 0.0
+    most = row["latency_us"] if row["p90_us"] is None else row["p90_us"]
+    least = row["latency_us"] if row["min_us"] is None else row["min_us"]
+    return bool(most + cost >= 0 and least <= row["latency_us"] <= max(most, 0.0))
 
 
 def _samples(table: LatencyTable, layers: Sequence[Row], networks: Sequence[Row]) -> Finding:
@@ -129,6 +158,27 @@ def _one_target(table: LatencyTable) -> Finding:
                    "layerclock table query DATASET --target ID -o FILE")  # fmt: skip
 
 
+def _own_target(table: LatencyTable) -> Finding:
+    """Whether the columns that follow from a row's target are that target's; what a row leaves untold contradicts nothing."""
+    of_targets = {
+        identity: {
+            "device": target.device, "runtime_version": f"{target.runtime} {target.runtime_version}".strip(),
+            "threads": target.threads, "batch": target.batch,
+        }
+        for identity, target in table.targets.items()
+    }  # fmt: skip
+    names = ("device", "runtime_version", "threads", "batch")
+    rows = Counter(zip(*(table.rows[name].to_pylist() for name in ("target_id", *names)), strict=True))
+    wrong, count = list[str](), 0
+    for (identity, *values), number in rows.items():
+        of_row = {name: value.strip() if isinstance(value, str) else value for name, value in zip(names, values, strict=True)}
+        differing = [name for name, value in of_row.items() if value is not None and value != of_targets[identity][name]]
+        wrong += [f"{name} {of_row[name]}, of the target {of_targets[identity][name]}" for name in differing]
+        count += number if differing else 0
+    return Finding("every row tells its own target", not wrong, f"{count} tell another" + (f": {wrong[0]}" if wrong else ""),
+                   "the file was changed, or made of several tables: use the original ones")  # fmt: skip
+
+
 def _once(table: LatencyTable) -> Finding:
     names = ("target_id", "level", "role", "key")
     counts = Counter(zip(*(table.rows[name].to_pylist() for name in names), strict=True))
@@ -142,7 +192,8 @@ def _roofline(table: LatencyTable) -> Finding:
     flops_per_s = table.ceilings.get("flops_per_s", nan)
     rule = "nothing is faster than the device can be"
     if not flops_per_s > 0:
-        return Finding(rule, True, "the table does not tell the device's ceilings", "profile a file of ONNX: that measures them")
+        advice = "profile a file of ONNX: that measures them"
+        return Finding(rule, True, "the table does not tell the device's ceilings", advice, told=False)
     wrong = []
     for row in _measured(table.rows.to_pylist()):
         batch = 1 if row["level"] == "kernel" else row["batch"] or 1
@@ -154,16 +205,23 @@ def _roofline(table: LatencyTable) -> Finding:
 
 
 def _runtime(table: LatencyTable) -> Finding:
-    rule = "the runtime is the one that is installed here"
+    rule, looked = "the runtime is the one that is installed here", False
     for target in table.targets.values():
-        try:
-            installed = version(target.runtime)
-        except (PackageNotFoundError, ValueError):
-            continue
-        if not target.runtime_version.startswith(installed):
-            return Finding(rule, False, f"{target.runtime} {target.runtime_version}, installed: {installed}",
+        installed = _installed(target.runtime)
+        looked |= bool(installed)
+        if installed and not any(target.runtime_version.startswith(one) for one in installed):
+            return Finding(rule, False, f"{target.runtime} {target.runtime_version}, installed: {', '.join(installed)}",
                            "profile again, and see with layerclock table diff what changed", serious=False)  # fmt: skip
-    return Finding(rule, True, "the same, or not installed", "profile again after an update", serious=False)
+    return Finding(rule, True, "the same" if looked else "not installed", "profile again after an update", serious=False, told=looked)
+
+
+def _installed(runtime: str) -> list[str]:
+    """Versions of the runtime that are installed, under whichever name of its distributions."""
+    found = []
+    for name in _DISTRIBUTIONS.get(runtime, (runtime,)):
+        with suppress(PackageNotFoundError, ValueError):
+            found.append(version(name))
+    return found
 
 
 def _machine(table: LatencyTable) -> list[Finding]:

@@ -12,7 +12,7 @@ some percent apart. Each row is therefore also held against the typical ratio of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite, log, nan, sqrt
+from math import hypot, isfinite, log, nan
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Change", "Differences", "compare_tables"]
 
+# Beyond it, quotients of ratios are no numbers any more.
+_MOST_CHANGED = 1e100
 _HALF_WIDTH_90 = float(stats.norm.ppf(0.95))
 
 
@@ -38,7 +40,7 @@ _HALF_WIDTH_90 = float(stats.norm.ppf(0.95))
 class Change:
     """One row in both tables: ``ratio`` is the second's latency over the first's, ``p`` corrected for the number of rows.
 
-    ``relative_error`` is the ratio's standard error, relative; NaN, with ``p`` NaN, where neither table tells any. ``own_ratio`` is the
+    ``relative_error`` is the ratio's standard error, relative; NaN, with ``p`` NaN, where either table tells none. ``own_ratio`` is the
     ratio over the typical one of its level, with its own ``own_p``.
     """
 
@@ -76,7 +78,7 @@ def compare_tables(first: LatencyTable, second: LatencyTable, false_discoveries:
     """Hold two tables of one space against each other; their targets may differ, and each has one.
 
     Raises :class:`~layerclock.errors.TargetMismatchError` if one of them holds several targets, :class:`TableError` if they are of
-    different spaces or have no key in common.
+    different spaces or have no key in common, or a row's times are no two times of one thing.
     """
     if (first.space, first.space_digest) != (second.space, second.space_digest):
         raise TableError(
@@ -91,6 +93,12 @@ def compare_tables(first: LatencyTable, second: LatencyTable, false_discoveries:
     floors = (first.noise_floor, second.noise_floor)
     both = [identity for identity in common if _both_measured(own[identity], other[identity])]
     ratios = [other[identity]["latency_us"] / own[identity]["latency_us"] for identity in both]
+    for identity, ratio in zip(both, ratios, strict=True):
+        if not 1 / _MOST_CHANGED < ratio < _MOST_CHANGED:
+            raise TableError(
+                f"{identity[2][:120]} takes {own[identity]['latency_us']:.3g} us and {other[identity]['latency_us']:.3g} us",
+                "no device changes so much: one of the files is damaged; layerclock table check looks at each",
+            )
     errors = [_error(own[identity], other[identity], floors) for identity in both]
     levels = dict.fromkeys(level for level, _, _ in both)
     typical = {level: median(ratio for (its, _, _), ratio in zip(both, ratios, strict=True) if its == level) for level in levels}
@@ -120,9 +128,8 @@ def _both_measured(first: Row, second: Row) -> bool:
 
 
 def _error(first: Row, second: Row, floors: tuple[float, float]) -> float:
-    """Standard error of the logarithm of the rows' ratio, NaN where nothing tells any."""
-    errors = [_own_error(first), _own_error(second), *(floor for floor in floors if isfinite(floor))]
-    return sqrt(sum(value**2 for value in errors if value is not None)) if any(value is not None for value in errors) else nan
+    """Standard error of the logarithm of the rows' ratio, NaN where either row tells none: what is not known is not zero."""
+    return hypot(_own_error(first), _own_error(second), *(floor for floor in floors if isfinite(floor)))
 
 
 def _corrected_p(ratios: list[float], errors: list[float]) -> list[float]:
@@ -135,10 +142,10 @@ def _corrected_p(ratios: list[float], errors: list[float]) -> list[float]:
     return found
 
 
-def _own_error(row: Row) -> float | None:
-    """Relative standard error of a row: of its interval, else its noise floor, None where neither is told."""
+def _own_error(row: Row) -> float:
+    """Relative standard error of a row: of its interval, else its noise floor, NaN where neither is told."""
     low, high = row["interval_low_us"], row["interval_high_us"]
     if low is not None and high is not None and 0 < low <= high:
         return float(np.log(high / low)) / 2 / _HALF_WIDTH_90
     floor = row["noise_floor"]
-    return float(floor) if floor is not None and isfinite(floor) else None
+    return float(floor) if floor is not None and isfinite(floor) else nan

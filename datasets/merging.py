@@ -22,7 +22,9 @@ from layerclock.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["merge_tables"]
+__all__ = ["best_rows", "merge_tables"]
+
+_IDENTITY = ("target_id", "level", "role", "key")
 
 
 def merge_tables(tables: Sequence[LatencyTable]) -> LatencyTable:
@@ -38,17 +40,10 @@ def merge_tables(tables: Sequence[LatencyTable]) -> LatencyTable:
     require_same_target(first.target, [table.target for table in distinct[1:]], "cannot merge")
     for table in distinct[1:]:
         if (table.space, table.space_digest) != (first.space, first.space_digest):
-            raise TableError(
-                f"cannot merge tables of the spaces {first.space} and {table.space}", "keep them apart, or publish them as a dataset"
-            )
-    best: dict[tuple[str, str, str], Mapping[str, Any]] = {}
-    for table in distinct:
-        for row in table.rows.to_pylist():
-            identity = (row["level"], row["role"], row["key"])
-            if identity not in best or _merit(row) > _merit(best[identity]):
-                best[identity] = row
+            one, other = (f"{own.space}@{own.space_digest}" for own in (first, table))
+            raise TableError(f"cannot merge tables of the spaces {one} and {other}", "keep them apart, or publish them as a dataset")
+    rows = best_rows(pa.concat_tables([table.rows for table in distinct]))
     fullest = max(distinct, key=lambda table: sum(number or 0 for number in table.rows["n_samples"].to_pylist()))
-    measured = sum(row["level"] == "layer" and row["latency_us"] is not None for row in best.values())
     parents = tuple(sorted(table.content_hash for table in distinct))
     licences = sorted({table.provenance.licence for table in distinct})
     started = [table.provenance.started_utc for table in distinct if table.provenance.started_utc]
@@ -56,10 +51,22 @@ def merge_tables(tables: Sequence[LatencyTable]) -> LatencyTable:
         f"layerclock {VERSION}", f"merged of {len(distinct)} tables", min(started, default=""),
         max(table.provenance.written_utc for table in distinct), " and ".join(licences), fullest.provenance.conditions, parents,
     )  # fmt: skip
-    coverage = {**fullest.coverage, "layers_measured": float(measured)} if fullest.coverage else {}
-    return replace(
-        fullest, rows=pa.Table.from_pylist(list(best.values()), schema=SCHEMA), provenance=provenance, coverage=coverage
-    )  # fmt: skip
+    merged = replace(fullest, rows=rows, provenance=provenance)
+    if not merged.coverage:
+        return merged
+    return replace(merged, coverage={**merged.coverage, "layers_measured": float(len(merged.layer_latencies_us()))})
+
+
+def best_rows(rows: pa.Table) -> pa.Table:
+    """Of the rows of one target, level, role and key the one that was measured best; ``rows`` themselves where each is there once."""
+    if rows.group_by(list(_IDENTITY)).aggregate([]).num_rows == len(rows):
+        return rows
+    best: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    for row in rows.to_pylist():
+        identity = tuple(row[name] for name in _IDENTITY)
+        if identity not in best or _merit(row) > _merit(best[identity]):
+            best[identity] = row
+    return pa.Table.from_pylist(list(best.values()), schema=SCHEMA)
 
 
 def _merit(row: Mapping[str, Any]) -> tuple[float, ...]:

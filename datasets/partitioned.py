@@ -13,17 +13,20 @@ from __future__ import annotations
 import io
 import json
 import uuid
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote
+from dataclasses import astuple, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from layerclock.datasets.partitions import State, commit, state_of
+from layerclock.datasets.merging import best_rows
+from layerclock.datasets.partitions import batches, commit, state_of
 from layerclock.datasets.schema import FOOTER_KEY, LEVELS, SCHEMA
+from layerclock.datasets.selections import EVERYTHING, FOLDERS, Selection, folder_of, is_runtime, quoted
 from layerclock.datasets.storage import Storage
 from layerclock.datasets.table import LatencyTable, Provenance
 from layerclock.errors import ArgumentError, TableError
@@ -31,33 +34,14 @@ from layerclock.target import Target
 from layerclock.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["EVERYTHING", "Compacted", "LatencyDataset", "Selection"]
 
-_FOLDERS = ("device", "runtime", "space", "level")
+T = TypeVar("T")
+
 _ROWS_A_GROUP = 32_768
 _READS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """What to take of a dataset; None takes all.
-
-    ``runtime`` is name and version (``openvino 2026.4.1``), or the name alone; ``target`` the id of one target, which tells targets of
-    one device and runtime apart that differ in threads, batch or precision.
-    """
-
-    device: str | None = None
-    runtime: str | None = None
-    space: str | None = None
-    level: str | None = None
-    op: str | None = None
-    key: str | None = None
-    target: str | None = None
-
-
-EVERYTHING = Selection()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +75,7 @@ class LatencyDataset:
         sharing: dict[tuple[str, str], list[str]] = {}
         for identity, target in table.targets.items():
             for level in LEVELS:
-                sharing.setdefault((_folder(target, table.space, level), level), []).append(identity)
+                sharing.setdefault((folder_of(target, table.space, level), level), []).append(identity)
         for (folder, level), identities in sharing.items():
             of_targets = pc.is_in(table.rows["target_id"], value_set=pa.array(identities, pa.string()))
             rows = table.rows.filter(pc.and_(of_targets, pc.equal(table.rows["level"], level)))
@@ -103,45 +87,35 @@ class LatencyDataset:
     def query(self, selection: Selection = EVERYTHING) -> pa.Table:
         """The rows that ``selection`` takes, in the columns of the schema; its metadata hold the footers of the tables they are from.
 
-        Only the folders of what is selected are listed, and only the row groups that may hold the operator are read. Raises
-        :class:`TableError` if nothing of that device, runtime, space or level is there, or a part is damaged.
+        All rows as they were published: a key that two tables of one target have is there twice. Only the folders of what is selected
+        are listed, and only the row groups that may hold the operator are read. Raises :class:`TableError` if nothing of that device,
+        runtime, space or level is there, or a part is damaged.
         """
-        for _ in range(_READS):
-            try:
-                return self._query(selection)
-            except FileNotFoundError:  # a compaction replaced what had just been listed
-                continue
-        raise TableError(f"{self.storage.url} changed {_READS} times while it was read", "try again")
+        return self._settled(lambda: self._query(selection))
 
     def count(self, selection: Selection = EVERYTHING) -> int:
         """How many rows the partitions that ``selection`` takes hold, from the parts' footers alone; no operators, keys or targets."""
-        paths = [
-            self.storage.path(f"{folder}/{name}") for folder in self._partitions(selection) for name in state_of(self.storage, folder).parts
-        ]
-        try:
-            dataset = pads.FileSystemDataset.from_paths(
-                paths, schema=SCHEMA, format=pads.ParquetFileFormat(), filesystem=self.storage.arrow
-            )
-            return int(dataset.count_rows())
-        except pa.ArrowException as error:
-            raise self._damaged(error) from error
+        return self._settled(lambda: self._count(selection))
 
     def table(self, selection: Selection) -> LatencyTable:
         """The same as one latency table whose parents are the tables it is from.
 
-        Raises :class:`~layerclock.errors.ArgumentError` if they are of several spaces.
+        Where several of them, such as two campaigns of one target, have a row of a key, the one that was measured better stays, as in
+        :func:`~layerclock.datasets.merging.merge_tables`. Raises :class:`~layerclock.errors.ArgumentError` if they are of several spaces.
         """
         rows = self.query(selection)
         if not len(rows):
             raise TableError(
-                f"{self.storage.url} holds no rows of {_told(selection)}",
+                f"{self.storage.url} holds no rows of {selection}",
                 "operators have the runtime's own names (Conv in ONNX Runtime, Convolution in OpenVINO), layers those of the space",
             )
         footers = json.loads(rows.schema.metadata[FOOTER_KEY])
         spaces = {(footer["space"], footer["space_digest"]) for footer in footers.values()}
         if len(spaces) > 1:
-            listed = ", ".join(sorted(space for space, _ in spaces)[:4])
-            raise ArgumentError(f"a table is of one space, and this selection of {len(spaces)}: {listed}", "name one with --space")
+            listed = ", ".join([f"{space}@{digest}" for space, digest in sorted(spaces)][:4])
+            raise ArgumentError(
+                f"a table is of one space, and this selection of {len(spaces)}: {listed}", "take one: --space NAME, or NAME@DIGEST as here"
+            )
         ((space, digest),) = spaces
         present = set(pc.unique(rows["target_id"]).to_pylist())
         targets = {one.id: one for footer in footers.values() for one in map(_target, footer["targets"]) if one.id in present}
@@ -151,7 +125,8 @@ class LatencyDataset:
             f"layerclock {VERSION}", f"selected from {self.storage.url}", "", written, " and ".join(licences),
             {"source": self.storage.url}, tuple(sorted(footers)),
         )  # fmt: skip
-        return LatencyTable(rows.replace_schema_metadata(SCHEMA.metadata).cast(SCHEMA), targets, space, digest, provenance)
+        rows = best_rows(rows.replace_schema_metadata(SCHEMA.metadata).cast(SCHEMA))
+        return LatencyTable(rows, targets, space, digest, provenance)
 
     def compact(self, most_bytes: int = 64 * 2**20) -> Compacted:
         """Merge the small parts of every partition into parts of about ``most_bytes``, sorted by operator.
@@ -160,31 +135,54 @@ class LatencyDataset:
         next compaction deletes. Of two compactions at once, one takes effect. Raises :class:`~layerclock.errors.OutputError` if the
         place cannot be written, :class:`TableError` if no dataset is there.
         """
-        before = after = written = 0
         folders = list(self._partitions(Selection()))
         if not folders:
             raise TableError(f"{self.storage.url} holds no dataset", "layerclock table publish TABLE... --to URL makes one")
-        for folder in folders:
-            state = state_of(self.storage, folder)
-            merged, replaced = dict[str, int](), set[str]()
-            for batch in _batches(state, most_bytes):
-                content = self._merged(folder, batch)
-                name = f"merged-{uuid.uuid4().hex}.parquet"
-                self.storage.write(f"{folder}/{name}", content)
-                merged[name] = len(content)
-                replaced |= set(batch)
-            took = bool(merged or state.left_over) and commit(self.storage, folder, state, merged, replaced)
-            before += len(state.parts)
-            after += len(state.parts) - (len(replaced) - len(merged) if took else 0)
-            written += sum(merged.values())
-        return Compacted(before, after, written)
+        done = [self._settled(partial(self._compacted, folder, most_bytes)) for folder in folders]
+        return Compacted(*(sum(numbers) for numbers in zip(*map(astuple, done), strict=True)))
+
+    def _compacted(self, folder: str, most_bytes: int) -> Compacted:
+        """Compact one partition. Where another compaction is faster, what this one wrote is left over, and goes with the next."""
+        state = state_of(self.storage, folder)
+        merged, replaced = dict[str, int](), set[str]()
+        # Rows do not tell their space's digest: the parts of each stay apart.
+        kinds: dict[frozenset[str], dict[str, int]] = {}
+        small = {name: size for name, size in state.parts.items() if size < most_bytes // 2}
+        for name, size in small.items() if len(small) > 1 else ():
+            kinds.setdefault(self._digests(self.storage.path(f"{folder}/{name}")), {})[name] = size
+        for batch in (batch for parts in kinds.values() for batch in batches(parts, most_bytes)):
+            content = self._merged(folder, batch)
+            name = f"merged-{uuid.uuid4().hex}.parquet"
+            self.storage.write(f"{folder}/{name}", content)
+            merged[name] = len(content)
+            replaced |= set(batch)
+        took = bool(merged or state.left_over) and commit(self.storage, folder, state, merged, replaced)
+        saved = len(replaced) - len(merged) if took else 0
+        return Compacted(len(state.parts), len(state.parts) - saved, sum(merged.values()))
+
+    def _settled(self, read: Callable[[], T]) -> T:
+        """What ``read`` gives, which is asked again where a compaction replaced what had just been listed."""
+        for _ in range(_READS):
+            try:
+                return read()
+            except FileNotFoundError:
+                continue
+        raise TableError(f"{self.storage.url} changed {_READS} times while it was read", "try again")
+
+    def _count(self, selection: Selection) -> int:
+        paths = self._parts(selection)
+        try:
+            dataset = pads.FileSystemDataset.from_paths(
+                paths, schema=SCHEMA, format=pads.ParquetFileFormat(), filesystem=self.storage.arrow
+            )
+            return int(dataset.count_rows())
+        except pa.ArrowException as error:
+            raise self._damaged(error) from error
 
     def _query(self, selection: Selection) -> pa.Table:
-        folders = list(self._partitions(selection))
-        states = {folder: state_of(self.storage, folder) for folder in folders}
-        paths = [self.storage.path(f"{folder}/{name}") for folder, state in states.items() for name in state.parts]
+        paths = self._parts(selection)
         if not paths:
-            raise TableError(f"{self.storage.url} holds nothing of {_told(selection)}", "layerclock table query URL lists what it holds")
+            raise TableError(f"{self.storage.url} holds nothing of {selection}", "layerclock table query URL lists what it holds")
         keep = None
         for column, value in (("op", selection.op), ("key", selection.key), ("target_id", selection.target)):
             if value is not None:
@@ -197,42 +195,68 @@ class LatencyDataset:
             )  # fmt: skip
             scanner = dataset.scanner(filter=keep, batch_size=_ROWS_A_GROUP, batch_readahead=1, fragment_readahead=2, use_threads=True)
             rows = scanner.to_table()
-            footers: dict[str, Any] = {}
-            for path in paths:
-                with arrow.open_input_file(path) as file:
-                    footers |= json.loads((pq.read_schema(file).metadata or {})[FOOTER_KEY])
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             raise self._damaged(error) from error
+        footers = {name: footer for path in paths for name, footer in self._footers(path).items()}
         present = set(pc.unique(rows["target_id"]).to_pylist())
         of_rows = {name: one for name, one in footers.items() if any(_target(target).id in present for target in one["targets"])}
         return rows.replace_schema_metadata({FOOTER_KEY: json.dumps(of_rows or footers)})
 
-    def _damaged(self, error: Exception) -> TableError:
+    def _parts(self, selection: Selection) -> list[str]:
+        """Whole paths of the parts that count of the partitions, and of the space's digest, that ``selection`` takes."""
+        folders = list(self._partitions(selection))
+        paths = [self.storage.path(f"{folder}/{name}") for folder in folders for name in state_of(self.storage, folder).parts]
+        wanted, chosen = selection.digest, list[str]()
+        for path in paths if wanted is not None else ():
+            its = {digest.startswith(str(wanted)) for digest in self._digests(path)}
+            if its == {True, False}:
+                raise TableError(
+                    f"{path} was compacted when spaces of one name were not kept apart", "publish its tables to another dataset"
+                )
+            chosen += [path] if True in its else []
+        return paths if wanted is None else chosen
+
+    def _digests(self, path: str) -> frozenset[str]:
+        """Digests of the spaces that a part's tables are of: one, but for parts that early versions compacted."""
+        return frozenset(str(footer["space_digest"]) for footer in self._footers(path).values())
+
+    def _footers(self, path: str) -> dict[str, Any]:
+        """Footers of the tables that a part has rows of, by content hash. Raises ``FileNotFoundError`` if the part is gone."""
+        try:
+            with self.storage.arrow.open_input_file(path) as file:
+                return _told((pq.read_schema(file).metadata or {})[FOOTER_KEY])
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._damaged(error, path.rpartition("/")[2]) from error
+
+    def _damaged(self, error: Exception, part: str = "") -> TableError:
         first = (str(error).splitlines() or ["?"])[0]
-        return TableError(f"a part of {self.storage.url} is damaged: {first}", "delete that part, and publish its table again")
+        named = f"{part}: its footer or rows, at {first}" if part else first
+        return TableError(f"a part of {self.storage.url} is damaged: {named}", "delete that part, and publish its table again")
 
     def partitions(self, selection: Selection) -> list[dict[str, str]]:
         """Device, runtime, space and level of each partition that ``selection`` takes."""
         return [
-            {name: unquote(part.partition("=")[2]) for name, part in zip(_FOLDERS, folder.split("/"), strict=True)}
+            {name: unquote(part.partition("=")[2]) for name, part in zip(FOLDERS, folder.split("/"), strict=True)}
             for folder in self._partitions(selection)
         ]
 
     def _partitions(self, selection: Selection) -> Iterator[str]:
         """Folders of the partitions; what is selected by its whole name is not searched for."""
         folders = [""]
-        for name in _FOLDERS:
+        for name in FOLDERS:
             wanted = getattr(selection, name)
             deeper = []
             for folder in folders:
                 at = f"{folder}/" if folder else ""
                 if wanted is not None and name != "runtime":
-                    deeper.append(f"{at}{name}={_quoted(wanted)}")
+                    deeper.append(f"{at}{name}={quoted(wanted)}")
                     continue
                 found = sorted(part for part in self.storage.names(folder) if part.startswith(f"{name}="))
-                deeper += [f"{at}{part}" for part in found if wanted is None or _is_runtime(part, wanted)]
+                deeper += [f"{at}{part}" for part in found if wanted is None or is_runtime(part, wanted)]
             folders = deeper
         yield from folders
 
@@ -242,9 +266,9 @@ class LatencyDataset:
         for name in names:
             try:
                 rows = pq.read_table(io.BytesIO(self.storage.read(f"{folder}/{name}")))
-                footers |= json.loads((rows.schema.metadata or {})[FOOTER_KEY])
-            except (pa.ArrowException, ValueError, KeyError) as error:
-                raise self._damaged(error) from error
+                footers |= _told((rows.schema.metadata or {})[FOOTER_KEY])
+            except (pa.ArrowException, ValueError, KeyError, TypeError, AttributeError) as error:
+                raise self._damaged(error, name) from error
             tables.append(rows.replace_schema_metadata(None))
         return _as_part(pa.concat_tables(tables), footers)
 
@@ -256,39 +280,14 @@ def _as_part(rows: pa.Table, footers: dict[str, Any]) -> bytes:
     return file.getvalue()
 
 
-def _batches(state: State, most_bytes: int) -> Iterator[list[str]]:
-    """Small parts in groups of about the wanted size, smallest first; one alone is left as it is."""
-    batch, size = list[str](), 0
-    for name, own in sorted(state.parts.items(), key=lambda part: (part[1], part[0])):
-        if own >= most_bytes // 2:
-            break
-        batch.append(name)
-        size += own
-        if size >= most_bytes:
-            yield batch
-            batch, size = [], 0
-    if len(batch) > 1:
-        yield batch
-
-
-def _folder(target: Target, space: str, level: str) -> str:
-    values = (target.device, f"{target.runtime} {target.runtime_version}".strip(), space, level)
-    return "/".join(f"{name}={_quoted(value)}" for name, value in zip(_FOLDERS, values, strict=True))
-
-
-def _quoted(text: str) -> str:
-    """As Hive writes it; a name of dots or of nothing would be another folder."""
-    return quote(text, safe="").replace(".", "%2E") if set(text) <= {"."} else quote(text, safe="")
-
-
-def _is_runtime(part: str, wanted: str) -> bool:
-    own = unquote(part.partition("=")[2])
-    return own == wanted or own.partition(" ")[0] == wanted
-
-
-def _told(selection: Selection) -> str:
-    named = [f"{name} {value!r}" for name in (*_FOLDERS, "target") if (value := getattr(selection, name)) is not None]
-    return ", ".join(named) or "anything"
+def _told(written: bytes) -> dict[str, Any]:
+    """Footers by content hash. Raises ``ValueError``, ``KeyError``, ``TypeError`` or ``AttributeError`` where one is none."""
+    footers: dict[str, Any] = dict(json.loads(written).items())
+    for footer in footers.values():
+        _ = (footer["space"], footer["space_digest"], footer["provenance"]["written_utc"], footer["provenance"]["licence"])
+        for target in footer["targets"]:
+            _target(target)
+    return footers
 
 
 def _target(fields: dict[str, Any]) -> Target:

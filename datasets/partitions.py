@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 from layerclock.errors import TableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
     from layerclock.datasets.storage import Storage
 
-__all__ = ["State", "commit", "state_of"]
+__all__ = ["State", "batches", "commit", "state_of"]
 
 _LOG, _MERGED, _PART = "log-", "merged-", ".parquet"
 
@@ -43,7 +45,7 @@ class State:
 def state_of(storage: Storage, folder: str) -> State:
     """Read a partition's state. Raises :class:`TableError` if its log is damaged."""
     names = storage.names(folder)
-    logs = sorted(name for name in names if name.startswith(_LOG))
+    logs = _logs(names)
     contained, merged, number = frozenset[str](), list[str](), 0
     if logs:
         try:
@@ -54,10 +56,17 @@ def state_of(storage: Storage, folder: str) -> State:
             return state_of(storage, folder)
         except (ValueError, KeyError, TypeError) as error:
             raise TableError(f"{storage.url}/{folder}/{logs[-1]} is damaged: {error}", "restore it from a copy of the dataset") from error
+    if _logs(storage.names(folder))[-1:] != logs[-1:]:
+        # Listing takes its time: a part that a compaction deleted meanwhile may be missing without the log that says where its rows are.
+        return state_of(storage, folder)
     parts = [name for name in names if name.endswith(_PART) and not name.startswith(".")]
     plain = [name for name in parts if not name.startswith(_MERGED) and name not in contained]
     left_over = frozenset(parts) - {*merged, *plain} | frozenset(logs[:-2])
     return State({name: names.get(name, 0) for name in (*merged, *plain)}, contained, number, left_over)
+
+
+def _logs(names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if name.startswith(_LOG))
 
 
 def commit(storage: Storage, folder: str, before: State, merged: dict[str, int], replaced: set[str]) -> bool:
@@ -80,3 +89,16 @@ def commit(storage: Storage, folder: str, before: State, merged: dict[str, int],
     if took and before.number > 1:  # the last one before stays, for readers that have just listed it
         storage.remove(f"{folder}/{_LOG}{before.number - 1:08d}.json")
     return took
+
+
+def batches(parts: Mapping[str, int], most_bytes: int) -> Iterator[list[str]]:
+    """Small parts, with their sizes in bytes, in groups of about ``most_bytes``, smallest first; one alone is left as it is."""
+    batch, size = list[str](), 0
+    for name, own in sorted(parts.items(), key=lambda part: (part[1], part[0])):
+        batch.append(name)
+        size += own
+        if size >= most_bytes:
+            yield batch
+            batch, size = [], 0
+    if len(batch) > 1:
+        yield batch

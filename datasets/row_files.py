@@ -44,7 +44,7 @@ def read_rows(path: Path | str) -> LatencyTable:
     file = Path(path)
     try:
         footer = json.loads(footer_file(file).read_text(encoding="utf-8"))
-        columns = _from_csv(file) if file.suffix == ".csv" else _from_jsonl(file)
+        columns = _from_jsonl(file) if _is_jsonl(file) else _from_csv(file)
         for name, pairs in footer.pop("not_finite").items():
             values = columns[name].to_pylist()
             for number, text in pairs:
@@ -59,6 +59,12 @@ def read_rows(path: Path | str) -> LatencyTable:
         first = (str(error).splitlines() or ["?"])[0]
         raise TableError(f"{file}, or its footer, is no table that layerclock exported: {first}", "export it again") from error
     return table_of(rows, footer, str(file))
+
+
+def _is_jsonl(file: Path) -> bool:
+    """By its first letter, for its name may end in anything: JSONL begins with an object, or is empty; CSV with the columns' names."""
+    with file.open("rb") as content:
+        return content.read(1) in (b"{", b"")
 
 
 def _from_csv(file: Path) -> dict[str, Any]:

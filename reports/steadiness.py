@@ -77,7 +77,8 @@ def _block(one: TableInput) -> dict[str, Any]:
         "broken": [
             {"rule": finding.rule, "found": finding.detail, "advice": finding.advice, "serious": finding.serious} for finding in broken
         ],
-        "kept": [{"rule": finding.rule, "found": finding.detail} for finding in findings if finding.kept],
+        "kept": [{"rule": finding.rule, "found": finding.detail} for finding in findings if finding.kept and finding.told],
+        "untold": [{"rule": finding.rule, "found": finding.detail} for finding in findings if not finding.told],
         "drift": one.drift is not None,
         "command": table.provenance.command,
     }

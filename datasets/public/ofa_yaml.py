@@ -67,10 +67,16 @@ def _read(path: Path) -> dict[str, Entry]:
     if not isinstance(held, dict) or not held:
         raise TableError(f"{path} holds no entries", "give a lookup table of once-for-all")
     for key, entry in held.items():
-        sound = isinstance(entry, dict) and all(type(value) in (int, float) and math.isfinite(value) for value in entry.values())
-        if not isinstance(key, str) or not sound or entry.get("mean", -1) < 0:
+        if not isinstance(key, str) or not _is_entry(entry):
             raise TableError(f"{path}: the entry {key!r} has no mean time in ms, or other values", "it may be truncated: copy it again")
     return held
+
+
+def _is_entry(entry: object) -> bool:
+    """Whether it holds numbers by name, and a mean among them."""
+    if not isinstance(entry, dict):
+        return False
+    return all(type(value) in (int, float) and math.isfinite(value) for value in entry.values()) and entry.get("mean", -1) >= 0
 
 
 def _published(entries: Mapping[str, Entry]) -> PublishedLayer:
@@ -111,7 +117,12 @@ def write_ofa_yaml(table: LatencyTable, path: Path | str) -> None:
 
 def _as_published(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Entry]:
     """The entries that the row was made of, where it was imported and its time is still theirs."""
-    held: dict[str, Entry] = json.loads(row["attributes"] or "{}").get("published", {})
+    try:
+        held: dict[str, Entry] = dict(json.loads(row["attributes"] or "{}").get("published", {}))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise TableError(f"the attributes of {row['key']} are no JSON object: {error}", "use the original file") from error
+    if not all(map(_is_entry, held.values())):
+        raise TableError(f"the attributes of {row['key']} hold an entry without a mean time in ms", "use the original file")
     if set(held) != set(names):
         return {}
     return held if 1e3 * sum(entry["mean"] for entry in held.values()) == row["latency_us"] else {}

@@ -65,6 +65,11 @@ def test_two_versions_are_compared_and_not_merged(two: tuple[Path, Path], tmp_pa
     assert merged["parents"] == [read_table(two[0]).content_hash]
 
 
+def test_a_number_of_rows_below_zero_is_wrong_usage(two: tuple[Path, Path]) -> None:
+    for words in (("show", two[0]), ("diff", *two)):
+        assert "'--top'" in run("table", *words, "--top", "-70", expect=2).stderr
+
+
 def test_rows_go_out_and_come_back(two: tuple[Path, Path], tmp_path: Path) -> None:
     for kind in ("csv", "jsonl"):
         run("table", "export", two[0], "--to", kind, "-o", tmp_path / f"rows.{kind}")
@@ -97,3 +102,41 @@ def test_a_broken_file_stops_a_publication_before_anything_is_added(two: tuple[P
     refused = run("table", "publish", two[0], broken, "--to", url, expect=1)
     assert str(broken) in refused.stderr
     assert not url.exists()
+
+
+def test_what_is_there_is_not_written_over(two: tuple[Path, Path], tmp_path: Path) -> None:
+    for name, table in zip(("monday", "friday"), two, strict=True):
+        run("table", "export", table, "--to", "csv", "-o", tmp_path / f"{name}.csv")
+    out, url = tmp_path / "out", tmp_path / "dataset"
+    for _ in range(2):  # the same content again is no loss
+        run("table", "import", "rows", tmp_path / "monday.csv", "-o", out)
+    (made,) = out.iterdir()
+    refused = run("table", "import", "rows", tmp_path / "friday.csv", "-o", out, expect=1)
+    assert f"{made} is there, with other content" in refused.stderr
+    assert "name another folder" in refused.stderr
+    assert read_table(made).content_hash == read_table(two[0]).content_hash
+    made.write_text("mine")
+    run("table", "import", "rows", tmp_path / "monday.csv", "-o", out, expect=1)
+    assert made.read_text() == "mine"
+    content = two[0].read_bytes()
+    assert "would overwrite what is read" in run("table", "merge", two[0], "-o", two[0], expect=1).stderr
+    assert two[0].read_bytes() == content
+    run("table", "publish", two[0], "--to", url)
+    part = next(url.rglob("*.parquet"))
+    assert "lies in the dataset" in run("table", "query", url, "-o", part, expect=1).stderr
+
+
+def test_a_version_of_a_space_is_asked_for(fake_table: LatencyTable, tmp_path: Path) -> None:
+    url, rows, space = tmp_path / "dataset", len(fake_table), fake_table.space
+    for digest in ("aaaaaaaaaaaa1111", "bbbbbbbbbbbb2222"):
+        version = replace(fake_table, space_digest=digest)
+        # Of the same content, two tables are one to a dataset.
+        version = replace(version, rows=version.rows.slice(0, rows - (digest[0] == "b")))
+        version.write(tmp_path / f"{digest}.parquet")
+        run("table", "publish", tmp_path / f"{digest}.parquet", "--to", url)
+    refused = run("table", "query", url, "-o", tmp_path / "x.parquet", "--space", space, expect=1).stderr
+    assert f"{space}@aaaaaaaaaaaa1111, {space}@bbbbbbbbbbbb2222" in refused
+    for asked in (f"{space}@aaaaaaaaaa", "aaaaaaaa"):
+        run("table", "query", url, "-o", tmp_path / "x.parquet", "--space", asked)
+        assert read_table(tmp_path / "x.parquet").space_digest == "aaaaaaaaaaaa1111"
+        assert sum(part["rows"] for part in json.loads(run("table", "query", url, "--space", asked, "--json").stdout)) == rows

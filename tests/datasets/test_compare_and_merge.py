@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from layerclock.cli.table_diff import _counted
 from layerclock.datasets.card import table_card
 from layerclock.datasets.differences import compare_tables
 from layerclock.datasets.exports import export_table
@@ -102,6 +104,33 @@ def test_rows_of_one_table_alone_are_named_and_what_tells_no_noise_has_no_p(fake
     assert all(np.isnan(change.p) and not change.significant and not change.own_significant for change in found.changes)
 
 
+def test_an_error_that_one_side_does_not_tell_is_not_zero(fake_table: LatencyTable) -> None:
+    def copied(_: int, row: Row) -> None:
+        row.update(interval_low_us=None, interval_high_us=None, noise_floor=None)
+        row.update(latency_us=row["latency_us"] and row["latency_us"] * 1.01)
+
+    copy = _edited(fake_table, copied)
+    for pair in ((fake_table, copy), (copy, fake_table)):
+        found = compare_tables(*pair)
+        assert all(np.isnan(change.p) and np.isnan(change.relative_error) and not change.significant for change in found.changes)
+    assert _counted([], found) == f"{len(found.changes)} cannot be judged: a table tells no noise of them"
+    half = _edited(fake_table, lambda number, row: copied(number, row) if number % 2 else None)
+    said = _counted([], compare_tables(fake_table, half))
+    assert re.fullmatch(r"0 slower, 0 faster, of \d+; at most 5% of these by chance; \d+ cannot be judged: a table .*", said)
+
+
+@pytest.mark.parametrize("times", [(1e300, 1e-300), (1e-300, 1e300), (1e200, 1.0)])
+def test_times_that_no_ratio_can_be_told_of_are_one_clear_error(fake_table: LatencyTable, times: tuple[float, float]) -> None:
+    def taking(us: float) -> LatencyTable:
+        return _edited(fake_table, lambda number, row: row.update(latency_us=us) if number == 0 else None)
+
+    one, other = map(taking, times)
+    with pytest.raises(TableError, match="layerclock table check looks at each"):
+        compare_tables(one, other)
+    wild = _edited(fake_table, lambda _, row: row.update(interval_low_us=None, noise_floor=1e300))
+    assert not any(change.significant for change in compare_tables(wild, fake_table).changes)
+
+
 def test_tables_of_other_spaces_or_other_keys_are_not_compared(fake_table: LatencyTable) -> None:
     with pytest.raises(TableError, match="different spaces"):
         compare_tables(fake_table, replace(fake_table, space_digest="another"))
@@ -164,6 +193,14 @@ def test_rows_come_back_exactly(fake_table: LatencyTable, tmp_path: Path, kind: 
     footer_file(path).unlink()
     with pytest.raises(TableError, match="cannot read"):
         read_rows(path)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize("name", ["rows.txt", "rows", "rows.other", "rows.CSV"])
+def test_rows_come_back_whatever_their_file_is_called(fake_table: LatencyTable, tmp_path: Path, kind: str, name: str) -> None:
+    for table in (fake_table, replace(fake_table, rows=fake_table.rows.slice(0, 0))):
+        export_table(table, kind, tmp_path / name)
+        assert read_rows(tmp_path / name).content_hash == table.content_hash
 
 
 def test_a_card_says_what_the_table_says_and_no_markup_of_a_stranger(fake_table: LatencyTable) -> None:

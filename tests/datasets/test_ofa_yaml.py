@@ -144,6 +144,19 @@ def test_a_changed_time_is_written_and_not_the_published_one(tmp_path: Path) -> 
     assert {key: 2 * entry["mean"] for key, entry in before.items()} == pytest.approx({key: entry["mean"] for key, entry in after.items()})
 
 
+@pytest.mark.parametrize(
+    "attributes",
+    ["[1]", "{", "3", '{"published": 3}', '{"published": [1]}', '{"published": {"Conv": 3}}', '{"published": {"Conv": {"mean": "x"}}}'],
+)
+def test_strange_attributes_are_told_and_nothing_is_written(attributes: str, tmp_path: Path) -> None:
+    table = _measured(ofa_mobilenetv3(resolution=128))
+    rows = [row | {"attributes": attributes} for row in table.rows.to_pylist()]
+    strange = LatencyTable(pa.Table.from_pylist(rows, schema=SCHEMA), table.targets, table.space, table.space_digest, table.provenance)
+    with pytest.raises(TableError, match=r"the attributes of .*use the original file"):
+        write_ofa_yaml(strange, tmp_path / "lookup.yaml")
+    assert not (tmp_path / "lookup.yaml").exists()
+
+
 def test_part_of_a_table_is_read_and_its_coverage_told(tmp_path: Path) -> None:
     path = tmp_path / "lookup.yaml"
     write_ofa_yaml(_measured(ofa_mobilenetv3(resolution=128)), path)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from layerclock.datasets import partitions
+from layerclock.datasets import partitioned, partitions
 from layerclock.datasets.partitioned import LatencyDataset, Selection
 from layerclock.datasets.schema import SCHEMA
 from layerclock.datasets.storage import Storage
@@ -24,7 +25,6 @@ from layerclock.errors import ArgumentError, OutputError, TableError, TargetMism
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from layerclock.datasets.table import LatencyTable
 
@@ -136,6 +136,45 @@ def test_a_selection_is_a_table_with_its_parents(fake_table: LatencyTable, url: 
         dataset.table(Selection())
 
 
+def test_of_two_campaigns_of_one_target_a_table_has_the_better_row_of_each_key(fake_table: LatencyTable, tmp_path: Path) -> None:
+    def resumed(row: dict[str, Any]) -> dict[str, Any]:
+        """As the same campaign had it after more rounds; but one row did not get any."""
+        more = row["key"] != fake_table.rows["key"][0].as_py() and row["latency_us"] is not None
+        return {**row, "latency_us": row["latency_us"] * 2, "n_undisturbed": row["n_undisturbed"] + 1} if more else row
+
+    better = replace(fake_table, rows=pa.Table.from_pylist([resumed(row) for row in fake_table.rows.to_pylist()], schema=SCHEMA))
+    dataset = LatencyDataset(str(tmp_path))
+    for table in (better, fake_table):
+        dataset.append(table)
+    for _ in range(2):
+        found = dataset.table(Selection())
+        assert _same(found.rows, better.rows)
+        assert found.provenance.parents == tuple(sorted((fake_table.content_hash, better.content_hash)))
+        dataset.compact()
+    assert dataset.query().num_rows == 2 * len(fake_table)
+
+
+def test_versions_of_a_space_are_told_apart_by_their_digest(fake_table: LatencyTable, url: str) -> None:
+    dataset = LatencyDataset(url)
+    tables = {digest: replace(_on(fake_table, "board:a", factor), space_digest=digest)
+              for factor, digest in enumerate(("aaaaaaaaaaaa1111", "aaaaaaaaaaaa2222"), start=1)}  # fmt: skip
+    for table in tables.values():
+        dataset.append(table)
+        dataset.append(replace(_on(table, "board:a", 7.0), space_digest=table.space_digest))
+    for _ in range(2):
+        with pytest.raises(ArgumentError, match=r"of 2: \S+@aaaaaaaaaaaa1111, \S+@aaaaaaaaaaaa2222 \(.*--space"):
+            dataset.table(Selection(digest="aaaaaaaa"))
+        for digest, table in tables.items():
+            found = dataset.table(Selection(digest=digest[:13], level="layer"))
+            assert found.space_digest == digest
+            assert len(found) == table.level("layer").num_rows == dataset.count(Selection(digest=digest, level="layer")) // 2
+        with pytest.raises(TableError, match="nothing of digest 'bbbbbbbb'"):
+            dataset.table(Selection(digest="bbbbbbbb"))
+        assert dataset.count(Selection(digest="bbbbbbbb")) == 0
+        done = dataset.compact()
+    assert (done.parts_after, done.bytes_written) == (6, 0)
+
+
 def test_compaction_keeps_every_row_once_and_reduces_the_parts(fake_table: LatencyTable, url: str) -> None:
     dataset = LatencyDataset(url)
     tables = [_on(fake_table, "board:a", 1 + number) for number in range(4)]
@@ -234,6 +273,58 @@ def test_a_compaction_that_several_others_overtook_takes_no_effect(fake_table: L
     assert _same(dataset.query(Selection()), pa.concat_tables([table.rows for table in tables]))
 
 
+@pytest.mark.parametrize("verb", ["compact", "count", "query"])
+def test_a_compaction_in_the_midst_of_another_verb_loses_and_doubles_nothing(
+    fake_table: LatencyTable, url: str, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    dataset = LatencyDataset(url)
+    tables = [_on(fake_table, "board:a", 1 + number) for number in range(3)]
+    for table in tables:
+        dataset.append(table)
+    listed, ran = partitions.state_of, False
+
+    def overtaken(*arguments: Any) -> partitions.State:
+        nonlocal ran
+        state = listed(*arguments)
+        if not ran:
+            ran = True
+            LatencyDataset(url).compact()
+        return state
+
+    monkeypatch.setattr(partitioned, "state_of", overtaken)
+    result = getattr(dataset, verb)()
+    expected = pa.concat_tables([table.rows for table in tables])
+    if verb == "count":
+        assert result == len(expected)
+    dataset.compact()
+    assert _same(dataset.query(), expected)
+    files = [name for folder in dataset._partitions(Selection()) for name in dataset.storage.names(folder) if name.endswith(".parquet")]
+    assert len(files) == 3, "nothing is left over"
+
+
+def test_what_vanishes_while_a_folder_is_listed_is_not_missed(
+    fake_table: LatencyTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = LatencyDataset(str(tmp_path))
+    tables = [_on(fake_table, "board:a", 1 + number) for number in range(2)]
+    for table in tables:
+        dataset.append(table)
+    listed, ran = Storage.names, False
+
+    def slowly(self: Storage, folder: str) -> dict[str, int]:
+        nonlocal ran
+        before = listed(self, folder)
+        if ran or not folder.endswith("level=layer"):
+            return before
+        ran = True
+        LatencyDataset(str(tmp_path)).compact()
+        after = listed(self, folder)
+        return {name: size for name, size in before.items() if name in after}
+
+    monkeypatch.setattr(Storage, "names", slowly)
+    assert _same(dataset.query(Selection(level="layer")), pa.concat_tables([table.level("layer") for table in tables]))
+
+
 def _live(dataset: LatencyDataset, folder: str) -> dict[str, int]:
     return partitions.state_of(dataset.storage, folder).parts
 
@@ -295,6 +386,20 @@ def test_damage_and_strange_places_are_told(fake_table: LatencyTable, tmp_path: 
             dataset.query(Selection())
 
 
+@pytest.mark.parametrize(
+    "footer", ['{"x":{}}', "[1]", "1", "{", '{"x": {"space": "s", "space_digest": "d", "provenance": 1, "targets": []}}']
+)
+def test_a_part_with_a_strange_footer_is_told(fake_table: LatencyTable, tmp_path: Path, footer: str) -> None:
+    dataset = LatencyDataset(str(tmp_path))
+    for number in (1, 2):
+        dataset.append(_on(fake_table, "board:a", number))
+    part = next(tmp_path.rglob("*.parquet"))
+    pq.write_table(pq.read_table(part).replace_schema_metadata({"layerclock": footer}), part)
+    for verb in (dataset.query, dataset.compact):
+        with pytest.raises(TableError, match=rf"is damaged: {part.name}: its footer or rows.*delete that part"):
+            verb()
+
+
 def test_polars_and_duckdb_read_tables_and_datasets_without_this_package(fake_table: LatencyTable, tmp_path: Path) -> None:
     import duckdb
     import polars as pl
@@ -316,3 +421,17 @@ def test_polars_and_duckdb_read_tables_and_datasets_without_this_package(fake_ta
     found = duckdb.connect().execute(query, [f"{tmp_path}/dataset/**/*.parquet"]).fetchall()
     assert found == [(2 * len(fake_table),)]
     assert pl.scan_parquet(f"{tmp_path}/dataset/**/*.parquet").select(pl.len()).collect().item() == 2 * len(fake_table)
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_pandas_reads_a_dataset_as_the_page_says(fake_table: LatencyTable, tmp_path: Path, compacted: bool) -> None:
+    dataset = LatencyDataset(str(tmp_path / "lab"))
+    for number, device in enumerate(("board:a", "board:a", "board/b"), start=1):
+        dataset.append(_on(fake_table, device, number))
+    if compacted:
+        dataset.compact()
+    page = (Path(__file__).parents[2] / "docs" / "ship.md").read_text()
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL) if "rglob" in block)
+    code = f"import json\nimport pandas as pd\n{code}\nprint(json.dumps([list(everything), everything['device'].value_counts().to_dict()]))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [SCHEMA.names, {"board:a": 2 * len(fake_table), "board/b": len(fake_table)}]

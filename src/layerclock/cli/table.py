@@ -32,7 +32,7 @@ for verb in (
 @command.command("show")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--level", type=click.Choice(["layer", "kernel", "network"]), default="layer", show_default=True, help="Which rows.")
-@click.option("--top", default=20, show_default=True, help="How many rows, slowest first; 0 for all.")
+@click.option("--top", default=20, type=click.IntRange(min=0), show_default=True, help="How many rows, slowest first; 0 for all.")
 @json_option
 def show(path: Path, level: str, top: int, as_json: bool) -> None:
     """Show what a table is valid for, how good it is, and its slowest rows.
@@ -95,10 +95,7 @@ def check(paths: tuple[Path, ...], as_json: bool) -> None:
         print_json({path: [asdict(finding) for finding in findings] for path, findings in found.items()})
     else:
         for path, findings in found.items():
-            cells = [
-                ("yes" if one.kept else "NO" if one.serious else "no", one.rule, one.detail, "" if one.kept else one.advice)
-                for one in findings
-            ]
+            cells = [(one.verdict, one.rule, one.detail, "" if one.kept else one.advice) for one in findings]
             print_table(path, ("", "rule", "found", "what to do"), cells)
             click.echo("to be trusted" if all(one.kept for one in findings if one.serious) else "NOT to be trusted as it is")
     if broken:

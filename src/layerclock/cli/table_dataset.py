@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from layerclock.cli.output import json_option, print_json, print_table
-from layerclock.errors import TableError
+from layerclock.errors import ArgumentError, TableError
 
 __all__ = ["compact", "publish", "query"]
 
@@ -40,7 +41,9 @@ def publish(paths: tuple[Path, ...], url: str, as_json: bool) -> None:
 @click.argument("url")
 @click.option("--device", help="Device, such as openvino:CPU.")
 @click.option("--runtime", help="Runtime, with or without its version.")
-@click.option("--space", help="Search space.")
+@click.option(
+    "--space", metavar="NAME[@DIGEST]", help="Search space; of several of one name, the one whose digest begins so, or DIGEST alone."
+)
 @click.option("--level", type=click.Choice(["layer", "kernel", "network"]), help="Which rows.")
 @click.option("--op", help="Kind of layer or kernel.")
 @click.option("--target", metavar="ID", help="One target, by the id that table card tells.")
@@ -63,8 +66,11 @@ def query(
     """
     from layerclock.datasets.partitioned import LatencyDataset, Selection
 
-    dataset, selection = LatencyDataset(url), Selection(device, runtime, space, level, op, target=target)
+    name, digest = _space_and_digest(space)
+    dataset, selection = LatencyDataset(url), Selection(device, runtime, name, level, op, target=target, digest=digest)
     if output is not None:
+        if Path(url).resolve() in output.resolve().parents:
+            raise ArgumentError(f"-o {output} lies in the dataset, which would take it for a part", "name a file elsewhere")
         table = dataset.table(selection)
         table.write(output)
         if as_json:
@@ -73,10 +79,12 @@ def query(
             click.echo(f"{output}: {len(table)} rows of {len(table.targets)} targets")
         return
     parts = dataset.partitions(selection)
+    counted = [dataset.count(Selection(**part, digest=digest)) for part in parts]
     if op or target:
-        counted = [dataset.query(Selection(**part, op=op, target=target)).num_rows for part in parts]
-    else:
-        counted = [dataset.count(Selection(**part)) for part in parts]
+        counted = [
+            dataset.query(Selection(**part, op=op, target=target, digest=digest)).num_rows if rows else 0
+            for part, rows in zip(parts, counted, strict=True)
+        ]
     found = [(part, rows) for part, rows in zip(parts, counted, strict=True) if rows]
     if not found:
         raise TableError(f"{url} holds nothing of that", "layerclock table query URL lists what it holds, if it is a dataset")
@@ -85,6 +93,12 @@ def query(
     else:
         names = ("device", "runtime", "space", "level")
         print_table(url, ("rows", *names), [(str(rows), *(part[name] for name in names)) for part, rows in found])
+
+
+def _space_and_digest(text: str | None) -> tuple[str | None, str | None]:
+    """``NAME``, ``NAME@DIGEST`` or ``DIGEST``, of which eight digits are enough."""
+    found = re.fullmatch(r"(?:(.*)@)?([0-9a-f]{8,64})", text or "")
+    return (found[1], found[2]) if found else (text, None)
 
 
 @click.command("compact")

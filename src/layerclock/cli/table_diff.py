@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ __all__ = ["command"]
 @click.argument("second", type=click.Path(path_type=Path))
 @click.option("--false-discoveries", default=0.05, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True),
               help="Share of the significant changes that may be none.")  # fmt: skip
-@click.option("--top", default=20, show_default=True, help="How many rows, most changed first; 0 for all.")
+@click.option("--top", default=20, type=click.IntRange(min=0), show_default=True, help="How many rows, most changed first; 0 for all.")
 @json_option
 def command(first: Path, second: Path, false_discoveries: float, top: int, as_json: bool) -> None:
     """Say what changed between two tables of one space, such as of two versions of a runtime, and what of it is more than noise.
@@ -50,8 +51,8 @@ def command(first: Path, second: Path, false_discoveries: float, top: int, as_js
     print_table(f"{first} -> {second}", ("", ""), facts)
     shown = found.changes[:top] if top else found.changes
     cells = [
-        (f"{one.first_us:.1f}", f"{one.second_us:.1f}", f"{one.ratio - 1:+.1%}", "yes" if one.significant else "no",
-         f"{one.own_ratio - 1:+.1%}", "yes" if one.own_significant else "no", one.level, one.key)
+        (f"{one.first_us:.1f}", f"{one.second_us:.1f}", f"{one.ratio - 1:+.1%}", _sure(one.p, one.significant),
+         f"{one.own_ratio - 1:+.1%}", _sure(one.own_p, one.own_significant), one.level, one.key)
         for one in shown
     ]  # fmt: skip
     click.echo()
@@ -59,9 +60,18 @@ def command(first: Path, second: Path, false_discoveries: float, top: int, as_js
     print_table(f"{len(shown)} of {len(found.changes)} rows, most changed first", names, cells)
 
 
+def _sure(p: float, significant: bool) -> str:
+    return "not told" if isnan(p) else "yes" if significant else "no"
+
+
 def _counted(ratios: list[float], found: Differences) -> str:
+    judged = sum(not isnan(one.p) for one in found.changes)
+    untold = "" if judged == len(found.changes) else f"{len(found.changes) - judged} cannot be judged: a table tells no noise of them"
+    if not judged:
+        return untold
     slower, faster = sum(ratio > 1 for ratio in ratios), sum(ratio < 1 for ratio in ratios)
-    return f"{slower} slower, {faster} faster, of {len(found.changes)}; at most {found.level:.0%} of these by chance"
+    said = f"{slower} slower, {faster} faster, of {judged}; at most {found.level:.0%} of these by chance"
+    return f"{said}; {untold}" if untold else said
 
 
 def _listed(keys: tuple[tuple[str, str, str], ...]) -> str:

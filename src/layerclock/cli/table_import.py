@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from layerclock.cli.output import json_option, print_json, print_table
+from layerclock.errors import ArgumentError, TableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,7 @@ def command(kind: str, paths: tuple[Path, ...], output: Path, space: str, device
       nnlqp         gt.txt of NNLQP
       wide-parquet  a column arch_str, arch or genome, one of ms a device
 
-    What was not published (samples, intervals, noise) is null. No file can run anything.
+    What was not published (samples, intervals, noise) is null. No file can run anything. A table of other content is not written over.
 
     Example: layerclock table import latbench desktop-cpu.pickle -o tables
     """
@@ -51,6 +52,8 @@ def command(kind: str, paths: tuple[Path, ...], output: Path, space: str, device
 
     tables = import_tables(kind, paths, space, device)
     files = [output / f"{name}.parquet" for name in _names(tables)]
+    for table, file in zip(tables, files, strict=True):
+        _refuse_other_content(file, table)
     for table, file in zip(tables, files, strict=True):
         table.write(file)
     if as_json:
@@ -64,6 +67,20 @@ def command(kind: str, paths: tuple[Path, ...], output: Path, space: str, device
         return
     cells = [(str(len(table)), table.target.device, table.space, file.name) for table, file in zip(tables, files, strict=True)]
     print_table(f"{len(tables)} tables in {output}", ("rows", "device", "space", "file"), cells)
+
+
+def _refuse_other_content(file: Path, table: LatencyTable) -> None:
+    """Raise :class:`ArgumentError` if ``file`` is there and holds something else: its name is the device's, and not its source's."""
+    from layerclock.datasets.table import read_table
+
+    if not file.exists():
+        return
+    try:
+        same = read_table(file).content_hash == table.content_hash
+    except TableError:
+        same = False
+    if not same:
+        raise ArgumentError(f"{file} is there, with other content", "name another folder with -o, or move that file away")
 
 
 def _names(tables: Sequence[LatencyTable]) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from layerclock.cli.output import json_option, print_json
+from layerclock.cli.output import json_option, print_json, refuse_overwriting
 
 __all__ = ["command"]
 
@@ -25,6 +25,7 @@ def command(paths: tuple[Path, ...], output: Path, as_json: bool) -> None:
     from layerclock.datasets.merging import merge_tables
     from layerclock.datasets.table import read_table
 
+    refuse_overwriting(output, paths)
     tables = [read_table(path) for path in paths]
     merged = merge_tables(tables)
     merged.write(output)
