@@ -6,7 +6,8 @@ and another one started in its place. Then the same plan and rounds are measured
 loopback, in turns, by the command that a user types; the overhead is the median over the pairs.
 
 The times are good for something only with nothing else running: scheduler and desk share the machine's processors with the
-measurement here, as they do not where there are boards.
+measurement here, as they do not where there are boards. On a busy machine campaigns differ by more than a fleet costs: beside the
+whole times stands ``overhead_outside_measuring``, of what is left of each campaign without the seconds in which a network was measured.
 
 ``python benchmarks/fleet.py [--quick]``, about half an hour; an hour on a busy machine.
 """
@@ -22,6 +23,7 @@ import sys
 import tempfile
 from collections import Counter
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from time import monotonic, sleep
@@ -47,6 +49,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="2 kills or so, and two pairs of short campaigns")
     parser.add_argument("--only", choices=("faults", "overhead"), help="this half only")
+    parser.add_argument("--pairs", type=int, help="of campaigns side by side: 5 unless told, 2 with --quick")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no worker and no namespace stays behind
     figures: dict[str, float] = {}
@@ -57,7 +60,7 @@ def main() -> int:
             targets |= {"kills": (">=", 1.0), "networks_failed": ("==", 0.0), "measurements_missing": ("==", 0.0)}
             targets |= {"keys_lost": ("==", 0.0), "keys_doubled": ("==", 0.0)}
         if arguments.only != "faults":
-            figures |= _overhead(Path(temporary), arguments.quick)
+            figures |= _overhead(Path(temporary), arguments.quick, arguments.pairs)
             targets["overhead"] = ("<", 0.05)
     return finish("fleet", figures, targets, arguments.quick)
 
@@ -84,16 +87,25 @@ def _faults(folder: Path, quick: bool) -> dict[str, float]:
     }
 
 
-def _overhead(folder: Path, quick: bool) -> dict[str, float]:
+def _overhead(folder: Path, quick: bool, wanted: int | None) -> dict[str, float]:
     space, networks, rounds, pairs = (SPACE, 10, 10, 2) if quick else ("ofa-mobilenetv3", 20, 8, 5)
-    local_s, fleet_s = _side_by_side(folder, space, networks, rounds, pairs)
-    for here, there in zip(local_s, fleet_s, strict=True):
-        print(f"local {here:.1f} s, fleet {there:.1f} s")
+    runs = _side_by_side(folder, space, networks, rounds, wanted or pairs)
     return {
-        "local_campaign_s": median(local_s),
-        "fleet_campaign_s": median(fleet_s),
-        "overhead": median(there / here - 1 for here, there in zip(local_s, fleet_s, strict=True)),
+        "pairs": float(len(runs)),
+        "local_campaign_s": median(here.seconds for here, _ in runs),
+        "fleet_campaign_s": median(there.seconds for _, there in runs),
+        "overhead": median(there.seconds / here.seconds - 1 for here, there in runs),
+        "overhead_largest": max(there.seconds / here.seconds - 1 for here, there in runs),
+        "overhead_outside_measuring": median((there.outside_s - here.outside_s) / here.seconds for here, there in runs),
     }
+
+
+@dataclass(frozen=True)
+class _Campaign:
+    """How long one took, and how much of that no network was being measured."""
+
+    seconds: float
+    outside_s: float
 
 
 def _measured(networks: int) -> int:
@@ -158,18 +170,22 @@ def _torment(folder: Path, networks: int, rounds: int, apart: bool) -> int:
     return kills
 
 
-def _side_by_side(folder: Path, space: str, networks: int, rounds: int, pairs: int) -> tuple[list[float], list[float]]:
-    """Seconds of local and of fleet campaigns in turns, each pair in the other order than the one before; exported beforehand."""
-    local_s: list[float] = []
-    fleet_s: list[float] = []
+def _side_by_side(folder: Path, space: str, networks: int, rounds: int, pairs: int) -> list[tuple[_Campaign, _Campaign]]:
+    """Pairs of a local campaign and one on a fleet, in turns, each pair in the other order than the one before; exported beforehand."""
+    runs: list[tuple[_Campaign, _Campaign]] = []
     address = f"tcp://127.0.0.1:{_free_port()}"
     with _member(["scheduler", "--listen", address]), _member(["worker", "--scheduler", address, "--device", DEVICE, "--name", "b0"]):
         _run([*_profile(folder / "first", space, networks, 2), "--fleet", address])
         for pair in range(pairs):
+            found: dict[bool, _Campaign] = {}
             for there in (False, True) if pair % 2 else (True, False):
-                command = _profile(folder / f"pair{pair}-{there}", space, networks, rounds)
-                (fleet_s if there else local_s).append(_run([*command, "--fleet", address] if there else command))
-    return local_s, fleet_s
+                own = folder / f"pair{pair}-{there}"
+                command = _profile(own, space, networks, rounds)
+                seconds = _run([*command, "--fleet", address] if there else command)
+                found[there] = _Campaign(seconds, seconds - lc.read_table(own / "table.parquet").interference["measured_s"])
+            runs.append((found[False], found[True]))
+            print(f"pair {pair}: local {found[False]}, fleet {found[True]}", file=sys.stderr, flush=True)
+    return runs
 
 
 def _in_namespaces(stack: ExitStack) -> bool:
