@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from layerclock.datasets.kernels import macs_of_a_run
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
@@ -196,8 +198,7 @@ def _roofline(table: LatencyTable) -> Finding:
         return Finding(rule, True, "the table does not tell the device's ceilings", advice, told=False)
     wrong = []
     for row in _measured(table.rows.to_pylist()):
-        batch = 1 if row["level"] == "kernel" else row["batch"] or 1
-        least_us = 2e6 * (row["macs"] or 0) * batch / flops_per_s / _MOST_SAVED
+        least_us = 2e6 * (macs_of_a_run(row) or 0) / flops_per_s / _MOST_SAVED
         if row["latency_us"] < least_us:
             wrong.append(f"{row['key'][:120]}: {row['latency_us']:.3g} us, at least {least_us:.3g} us")
     return Finding(rule, not wrong, f"{len(wrong)} are" + (f"; the first: {wrong[0]}" if wrong else ""),

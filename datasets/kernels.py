@@ -11,7 +11,7 @@ from layerclock.network import Kernel, TensorSpec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["bytes_of", "kernel_columns", "kernel_key", "kernel_of", "shapes_of"]
+__all__ = ["bytes_of", "kernel_columns", "kernel_key", "kernel_of", "macs_of_a_run", "shapes_of"]
 
 
 def kernel_key(kernel: Kernel) -> str:
@@ -68,6 +68,12 @@ def kernel_of(row: Mapping[str, Any]) -> Kernel:
         implementation=row["implementation"] or "",
         macs=row["macs"],
     )
+
+
+def macs_of_a_run(row: Mapping[str, Any]) -> int | None:
+    """Multiply-accumulates at the measured batch, which a row's time is for; None where they are not known."""
+    macs: int | None = row["macs"]
+    return macs if macs is None or row["level"] == "kernel" else macs * (row["batch"] or 1)
 
 
 def bytes_of(specs: Iterable[TensorSpec]) -> int | None:

@@ -39,7 +39,7 @@ COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("batch", pa.int32(), "batch at which it was measured"),
     ("macs", pa.int64(), "multiply-accumulates: for batch 1 (layers, networks), at the measured batch (kernels)"),
     ("params", pa.int64(), "trained weights (layers, networks)"),
-    ("bytes", pa.int64(), "bytes of inputs, weights and outputs together"),
+    ("bytes", pa.int64(), "bytes of inputs, weights and outputs together, at the measured batch"),
     ("method", pa.string(), "in-situ: the runtime's counters inside whole networks; end-to-end: wall time"),
     ("kernels", pa.float64(), "mean number of kernels that the runtime executed for it"),
     ("kernel_keys", pa.list_(pa.string()), "keys of the kernels that the runtime executed for it, in order (profiled networks)"),

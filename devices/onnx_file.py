@@ -25,13 +25,15 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from layerclock.atomic import make_folder, write_atomically
 from layerclock.devices.attribution import ANCHORS, SourceGraph
 from layerclock.devices.cache import cache_folder
+from layerclock.devices.file_layers import layers_of
 from layerclock.devices.quantisation import is_quantised
 from layerclock.errors import ArgumentError, DeviceError
 from layerclock.interfaces import ModelFile
-from layerclock.network import Layer, PlacedLayer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from layerclock.network import PlacedLayer
 
 __all__ = ["PreparedModel", "module_path", "prepare_model", "weights_file"]
 
@@ -81,7 +83,7 @@ def prepare_model(path: Path, batch: int = 1, shapes: Mapping[str, tuple[int, ..
     source = SourceGraph(prepared)
     precision = "int8" if is_quantised(model.graph) else "float32"
     return PreparedModel(
-        ModelFile(prepared, digest, tuple(sites), precision=precision), tuple(_layers(source, sites, f"{path.stem}@{digest[:8]}"))
+        ModelFile(prepared, digest, tuple(sites), precision=precision), layers_of(source, sites, f"{path.stem}@{digest[:8]}", batch)
     )
 
 
@@ -232,35 +234,3 @@ def _name_nodes(model: onnx.ModelProto, depth: int) -> list[str]:
         node.name = name if used[name] == 1 else f"{name}_{used[name]}"
         site_of_tensor |= dict.fromkeys(node.output, site)
     return list(sites)
-
-
-def _layers(source: SourceGraph, sites: list[str], model: str) -> list[PlacedLayer]:
-    inside: dict[str, list[onnx.NodeProto]] = {site: [] for site in sites}
-    for node in source.nodes.values():
-        inside[node.name.split("/")[0]].append(node)
-    placed = []
-    for site, nodes in inside.items():
-        made = {tensor for node in nodes for tensor in node.output}
-        read = dict.fromkeys(tensor for node in nodes for tensor in node.input if tensor and tensor not in made)
-        elsewhere = {t for other, others in inside.items() if other != site for node in others for t in node.input} | set(source.outputs)
-        given = [tensor for node in nodes for tensor in node.output if tensor in elsewhere]
-        anchor = next((node for node in nodes if node.op_type in ANCHORS), nodes[0])
-        counts = [source.macs(node.name) for node in nodes]
-        unshaped = sum(tensor not in source.shapes for tensor in [*read, *given])
-        layer = Layer(
-            op=anchor.op_type,
-            inputs=tuple(source.shapes[tensor] for tensor in read if tensor in source.shapes and tensor not in source.weights),
-            outputs=tuple(source.shapes[tensor] for tensor in given if tensor in source.shapes),
-            # What cannot be counted is said, so that nobody takes the rest for the whole.
-            attributes=(("model", model), ("module", site), *_unknown("uncounted", counts.count(None)), *_unknown("unshaped", unshaped)),
-            macs=sum(count for count in counts if count is not None),
-            params=sum(
-                source.shapes[tensor].elements for tensor in read if tensor in source.weights and "float" in source.shapes[tensor].dtype
-            ),
-        )
-        placed.append(PlacedLayer(site, layer))
-    return placed
-
-
-def _unknown(what: str, number: int) -> tuple[tuple[str, int], ...]:
-    return ((what, number),) if number else ()

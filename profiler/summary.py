@@ -48,7 +48,7 @@ def summarise(folder: CampaignFolder, index: SiteIndex, conditions: Mapping[str,
             raise CampaignError("the time ended before any network was profiled", "give a longer --budget; what is there is kept")
         raise CampaignError(f"no network could be profiled: {reasons[0]}", "check the device")
     layers, kernels = seen.layers(cost_ns), seen.kernels(cost_ns)
-    rows = [_layer_row(index.vocabulary[number], layers[number], cost_ns) for number in sorted(layers)]
+    rows = [_layer_row(index.vocabulary[number], layers[number], cost_ns, record.target.batch or 1) for number in sorted(layers)]
     rows += [_kernel_row(kernel, part, cost_ns) for kernel, part in kernels.items()]
     timings = seen.end_to_end()
     rows += [
@@ -112,12 +112,12 @@ def _spread(timing: Timing) -> dict[str, float]:
     return {"min_us": timing.quantile_us(0.0), **quantiles, "mean_us": timing.mean_us, "std_us": timing.std_us}
 
 
-def _layer_bytes(layer: Layer) -> int | None:
+def _layer_bytes(layer: Layer, batch: int) -> int | None:
     moved = None if "unshaped" in dict(layer.attributes) else bytes_of((*layer.inputs, *layer.outputs))
-    return None if moved is None else moved + 4 * layer.params
+    return None if moved is None else moved * batch // layer.batch + 4 * layer.params
 
 
-def _layer_row(layer: Layer, part: Part, counter_cost_ns: float) -> dict[str, Any]:
+def _layer_row(layer: Layer, part: Part, counter_cost_ns: float, batch: int) -> dict[str, Any]:
     return {
         "level": "layer",
         "role": "profiled",
@@ -129,7 +129,7 @@ def _layer_row(layer: Layer, part: Part, counter_cost_ns: float) -> dict[str, An
         "dtype": layer.outputs[0].dtype if layer.outputs else None,
         "macs": None if "uncounted" in dict(layer.attributes) else layer.macs,
         "params": layer.params,
-        "bytes": _layer_bytes(layer),
+        "bytes": _layer_bytes(layer, batch),
         "method": "in-situ",
         "overhead_us": counter_cost_ns * float(np.mean(part.kernels)) / 1e3,
         **_statistics(part),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from layerclock.datasets.kernels import macs_of_a_run
 from layerclock.reports.documents import Missing, Section, number, rounded
 from layerclock.reports.kinds import kinds
 
@@ -85,14 +86,14 @@ def _placed(one: TableInput, genomes: Sequence[Sequence[int] | None], number_of:
 
 
 def _columns(rows: Sequence[Row]) -> dict[str, Any]:
-    """Rows of one level, column by column: name, kind, time and interval in us, work, and how often they were met."""
+    """Rows of one level, column by column: name, kind, time and interval in us, work of a run, and how often they were met."""
     return {
         "name": layer_names(rows),
         "op": row_kinds(rows),
         "us": rounded(row["latency_us"] for row in rows),
         "low": rounded(row["interval_low_us"] for row in rows),
         "high": rounded(row["interval_high_us"] for row in rows),
-        "macs": [row["macs"] for row in rows],
+        "macs": [macs_of_a_run(row) for row in rows],
         "bytes": [row["bytes"] for row in rows],
         "times": [row["n_networks"] or 1 for row in rows],
         "noisy": [row["status"] != "steady" for row in rows],

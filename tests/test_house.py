@@ -35,7 +35,19 @@ MAY_IMPORT = {
 # The files of devices/ that stand beside the adapters, and that adapters may import. What stands in a folder of its own is one adapter.
 SHARED_BY_DEVICES = {
     f"layerclock.devices.{name}"
-    for name in ("attribution", "cache", "counts", "export", "folding", "half_precision", "machine", "quantisation", "running_means")
+    for name in (
+        "attribution",
+        "cache",
+        "counts",
+        "export",
+        "file_layers",
+        "folding",
+        "half_precision",
+        "machine",
+        "nvidia",
+        "quantisation",
+        "running_means",
+    )
 }
 
 # Where a heavy or optional package may be imported; files or folders. Under TYPE_CHECKING it may be anywhere.

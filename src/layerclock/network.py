@@ -40,8 +40,8 @@ class TensorSpec:
 class Layer:
     """One source-level unit of a network: a stem, an inverted-bottleneck block, a classifier.
 
-    ``macs`` (multiply-accumulates) and ``params`` (trained weights) are exact counts for batch 1, and so are the
-    shapes: the batch at which a layer was timed belongs to the target.
+    ``macs`` (multiply-accumulates) and ``params`` (trained weights) are exact counts for batch 1: the batch at which a layer was timed
+    belongs to the target. The shapes are those for ``batch``: 1, but for layers of a file, which cannot be had for another.
     """
 
     op: str
@@ -50,6 +50,7 @@ class Layer:
     attributes: tuple[tuple[str, AttributeValue], ...]
     macs: int
     params: int
+    batch: int = 1
 
     @property
     def key(self) -> str:

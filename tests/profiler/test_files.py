@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from layerclock.cli.breakdown import breakdown_json
+from layerclock.datasets.check import check_table
 from layerclock.datasets.table import read_table
 from layerclock.devices.onnx_file import prepare_model
 from layerclock.errors import ArgumentError, CampaignError, DeviceError, SpaceError
@@ -31,7 +33,7 @@ def _random(name: str, *shape: int) -> onnx.TensorProto:
     return numpy_helper.from_array(np.random.default_rng(0).standard_normal(shape, dtype=np.float32), name)
 
 
-def _save(path: Path, nodes: list[onnx.NodeProto], shape: tuple[int, ...], weights: list[onnx.TensorProto]) -> Path:
+def _save(path: Path, nodes: list[onnx.NodeProto], shape: tuple[int | str, ...], weights: list[onnx.TensorProto]) -> Path:
     graph = helper.make_graph(
         nodes,
         "g",
@@ -149,6 +151,22 @@ def test_files_of_equal_names_or_none_are_refused(cnn: Path, tmp_path: Path) -> 
 def test_the_batch_is_that_of_the_device(cnn: Path, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"--batch|is 1 in the model, not 2"):
         profile_files(open_device("fake:cpu", DeviceOptions(batch=2)), [cnn], tmp_path)
+
+
+@pytest.mark.parametrize("axes", [("N", 16, 32, 32), (32, 16, 32, 32)])
+def test_at_a_batch_layers_kernels_and_check_tell_the_same_work(axes: tuple[int | str, ...], tmp_path: Path) -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], "/body/Conv", pads=[1, 1, 1, 1])]
+    path = _save(tmp_path / "m.onnx", nodes, axes, [_random("w", 16, 16, 3, 3)])
+    table = profile_files(open_device("fake:cpu", DeviceOptions(batch=32)), [path], tmp_path / "run", rounds=2, runs=4)
+    of_one = 16 * 32 * 32 * 16 * 9
+    (layer,), (kernel,), (network,) = (table.level(level).to_pylist() for level in ("layer", "kernel", "network"))
+    assert (layer["macs"], network["macs"], kernel["macs"]) == (of_one, of_one, 32 * of_one)
+    assert layer["bytes"] == kernel["bytes"] == 4 * (2 * 32 * 16 * 32 * 32 + 16 * 16 * 9)
+    told: dict[str, Any] = {**breakdown_json(table)}
+    (one,), (other,) = told["layers"], told["kernels"]
+    assert one["flops"] == other["flops"] == 2 * 32 * of_one
+    assert one["flops_per_byte"] == other["flops_per_byte"]
+    assert [found.rule for found in check_table(table) if not found.kept and "faster than" in found.rule] == []
 
 
 def test_given_files_are_a_space_of_one_gene(cnn: Path) -> None:

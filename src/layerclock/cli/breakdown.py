@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from layerclock.cli.output import print_table
+from layerclock.datasets.kernels import macs_of_a_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +31,7 @@ def _rows(table: LatencyTable, level: str) -> list[dict[str, Any]]:
             "latency_us": row["latency_us"],
             "times_run": row["n_networks"],
             "share": max(0.0, times[id(row)]) / total if total else None,
-            "flops": None if row["macs"] is None else 2 * row["macs"],
+            "flops": None if (macs := macs_of_a_run(row)) is None else 2 * macs,
             "bytes": row["bytes"],
             **_roofline(row, table.ceilings),
         }
@@ -51,8 +52,8 @@ def _roofline(row: Mapping[str, Any], ceilings: Mapping[str, float]) -> dict[str
     place: dict[str, float | str | None] = dict.fromkeys(("flops_per_byte", "gflops_per_s", "gbytes_per_s", "bound", "of_ceiling"))
     if row["bytes"] and row["latency_us"] > 0:
         place["gbytes_per_s"] = row["bytes"] / row["latency_us"] / 1e3
-        if row["macs"] is not None:
-            flops = 2 * row["macs"]
+        if (macs := macs_of_a_run(row)) is not None:
+            flops = 2 * macs
             place["flops_per_byte"] = flops / row["bytes"]
             place["gflops_per_s"] = flops / row["latency_us"] / 1e3
             if {"flops_per_s", "bytes_per_s"} <= ceilings.keys():
