@@ -125,6 +125,10 @@ class SourceGraph:
         """Whether it is a trained weight, rather than a shape or an index that the graph needs."""
         return tensor in self.weights and self.shapes[tensor].dtype not in _BOOKKEEPING
 
+    def is_constant(self, tensor: str) -> bool:
+        """Whether it is a weight, or computed from weights alone."""
+        return tensor in self._constants
+
     def macs(self, name: str) -> int | None:
         """Multiply-accumulates of one node; None where they cannot be known."""
         return count_macs(self.nodes[name], self.shapes)

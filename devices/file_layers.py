@@ -13,8 +13,12 @@ if TYPE_CHECKING:
     import onnx
 
     from layerclock.devices.attribution import SourceGraph
+    from layerclock.network import TensorSpec
 
 __all__ = ["layers_of"]
+
+# Inputs of operators that may be quantised weights of one axis: a bias.
+_QUANTISED_VECTORS = frozenset({("DequantizeLinear", 0), ("QLinearConv", 8)})
 
 
 def layers_of(source: SourceGraph, sites: Sequence[str], model: str, batch: int) -> tuple[PlacedLayer, ...]:
@@ -30,25 +34,58 @@ def layers_of(source: SourceGraph, sites: Sequence[str], model: str, batch: int)
     for site, nodes in inside.items():
         made = {tensor for node in nodes for tensor in node.output}
         read = dict.fromkeys(tensor for node in nodes for tensor in node.input if tensor and tensor not in made)
+        fed = [tensor for tensor in read if not source.is_constant(tensor)]
         elsewhere = {t for other, others in inside.items() if other != site for node in others for t in node.input} | set(source.outputs)
         given = [tensor for node in nodes for tensor in node.output if tensor in elsewhere]
         anchor = next((node for node in nodes if node.op_type in ANCHORS), nodes[0])
         counts = [source.macs(node.name) for node in nodes]
-        unshaped = sum(tensor not in source.shapes for tensor in [*read, *given])
+        weights = _weights(source, nodes)
+        unshaped = sum(tensor not in source.shapes for tensor in [*fed, *given]) + sum(not _has_width(spec) for spec in weights)
         layer = Layer(
             op=anchor.op_type,
-            inputs=tuple(source.shapes[tensor] for tensor in read if tensor in source.shapes and tensor not in source.weights),
+            inputs=tuple(source.shapes[tensor] for tensor in fed if tensor in source.shapes),
             outputs=tuple(source.shapes[tensor] for tensor in given if tensor in source.shapes),
             # What cannot be counted is said, so that nobody takes the rest for the whole.
             attributes=(("model", model), ("module", site), *_unknown("uncounted", counts.count(None)), *_unknown("unshaped", unshaped)),
             macs=-(-sum(count for count in counts if count is not None) // batch),
-            params=sum(
-                source.shapes[tensor].elements for tensor in read if tensor in source.weights and "float" in source.shapes[tensor].dtype
-            ),
+            params=sum(spec.elements for spec in weights),
             batch=batch,
+            weight_bytes=sum(spec.bytes for spec in weights if _has_width(spec)),
         )
         placed.append(PlacedLayer(site, layer))
     return tuple(placed)
+
+
+def _weights(source: SourceGraph, nodes: Sequence[onnx.NodeProto]) -> list[TensorSpec]:
+    """The trained weights that operators read, also through what makes constants of them (a dequantisation), wherever that stands.
+
+    What makes constants alone reads none: its weights are its reader's.
+    """
+    found: dict[str, TensorSpec] = {}
+    pending = [node for node in nodes if not all(map(source.is_constant, filter(None, node.output)))]
+    seen = {node.name for node in pending}
+    while pending:
+        node = pending.pop()
+        for position, tensor in enumerate(node.input):
+            if tensor in source.weights and _is_trained(source, tensor, node.op_type, position):
+                found[tensor] = source.shapes[tensor]
+            elif source.is_constant(tensor) and (maker := source.producer.get(tensor)) and maker not in seen:
+                seen.add(maker)
+                pending.append(source.nodes[maker])
+    return list(found.values())
+
+
+def _is_trained(source: SourceGraph, tensor: str, op: str, position: int) -> bool:
+    """Whether a constant is a weight: floating, or whole and quantised; whole ones with no two axes are zero points, shapes and indices."""
+    spec = source.shapes[tensor]
+    return "float" in spec.dtype or (op, position) in _QUANTISED_VECTORS or (source.is_parameter(tensor) and len(spec.shape) > 1)
+
+
+def _has_width(spec: TensorSpec) -> bool:
+    try:
+        return spec.bytes >= 0
+    except KeyError:
+        return False
 
 
 def _unknown(what: str, number: int) -> tuple[tuple[str, int], ...]:

@@ -114,7 +114,8 @@ def _spread(timing: Timing) -> dict[str, float]:
 
 def _layer_bytes(layer: Layer, batch: int) -> int | None:
     moved = None if "unshaped" in dict(layer.attributes) else bytes_of((*layer.inputs, *layer.outputs))
-    return None if moved is None else moved * batch // layer.batch + 4 * layer.params
+    weights = 4 * layer.params if layer.weight_bytes is None else layer.weight_bytes
+    return None if moved is None else moved * batch // layer.batch + weights
 
 
 def _layer_row(layer: Layer, part: Part, counter_cost_ns: float, batch: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
 
 __all__ = ["AttributeValue", "Kernel", "Layer", "Network", "PlacedLayer", "TensorSpec"]
 
@@ -11,7 +11,7 @@ AttributeValue = int | float | str | bool
 
 _DTYPE_BYTES = {
     "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1, "int64": 8, "int32": 4, "int16": 2,
-    "int8": 1, "uint64": 8, "uint32": 4, "uint16": 2, "uint8": 1, "bool": 1, "complex64": 8, "complex128": 16,
+    "int8": 1, "uint64": 8, "uint32": 4, "uint16": 2, "uint8": 1, "bool": 1, "complex64": 8, "complex128": 16, "int4": 0.5, "uint4": 0.5,
 }  # fmt: skip
 
 
@@ -30,7 +30,7 @@ class TensorSpec:
     @property
     def bytes(self) -> int:
         """Size in bytes; raises ``KeyError`` for an element type of unknown width."""
-        return self.elements * _DTYPE_BYTES[self.dtype]
+        return ceil(self.elements * _DTYPE_BYTES[self.dtype])
 
     def __str__(self) -> str:
         return "x".join(map(str, self.shape)) + ("" if self.dtype == "float32" else f":{self.dtype}")
@@ -42,6 +42,7 @@ class Layer:
 
     ``macs`` (multiply-accumulates) and ``params`` (trained weights) are exact counts for batch 1: the batch at which a layer was timed
     belongs to the target. The shapes are those for ``batch``: 1, but for layers of a file, which cannot be had for another.
+    ``weight_bytes`` is the size of the weights, None where each has four bytes.
     """
 
     op: str
@@ -51,6 +52,7 @@ class Layer:
     macs: int
     params: int
     batch: int = 1
+    weight_bytes: int | None = None
 
     @property
     def key(self) -> str:

@@ -36,5 +36,6 @@ def test_a_key_depends_on_every_part_of_the_layer_but_its_size() -> None:
 def test_a_tensor_knows_its_size() -> None:
     spec = TensorSpec((2, 3, 4), "int64")
     assert (spec.elements, spec.bytes, str(spec)) == (24, 192, "2x3x4:int64")
+    assert TensorSpec((3, 3), "uint4").bytes == 5
     with pytest.raises(KeyError, match="float7"):
         _ = TensorSpec((1,), "float7").bytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from layerclock.profiler.files import FileSpace, profile_files
 from layerclock.profiler.plan import Plan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from layerclock.datasets.table import LatencyTable
@@ -167,6 +169,56 @@ def test_at_a_batch_layers_kernels_and_check_tell_the_same_work(axes: tuple[int 
     assert one["flops"] == other["flops"] == 2 * 32 * of_one
     assert one["flops_per_byte"] == other["flops_per_byte"]
     assert [found.rule for found in check_table(table) if not found.kept and "faster than" in found.rule] == []
+
+
+def _whole(name: str, *shape: int, dtype: type = np.int8) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.random.default_rng(0).integers(-60, 60, shape).astype(dtype), name)
+
+
+def _half(path: Path) -> Path:
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"], "/body/MatMul")],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT16, (1, 64))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT16, (1, 32))],
+        [numpy_helper.from_array(np.ones((64, 32), dtype=np.float16), "w")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    return path
+
+
+def _quantised(path: Path, weights_site: str) -> Path:
+    """A product of quantised numbers, with a bias; the weights are dequantised at a site of their own or at the product's."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["xq"], "/body/q/Q"),
+        helper.make_node("DequantizeLinear", ["xq", "s", "z"], ["xd"], "/body/q/DQ"),
+        helper.make_node("DequantizeLinear", ["w", "sw", "zw"], ["wd"], f"/{weights_site}/w/DQ", axis=1),
+        helper.make_node("DequantizeLinear", ["b", "sb"], ["bd"], "/body/b/DQ"),
+        helper.make_node("Gemm", ["xd", "wd", "bd"], ["y"], "/body/Gemm"),
+    ]
+    weights = [_whole("w", 64, 32), _whole("b", 32, dtype=np.int32), _whole("zw", 32), _whole("z", dtype=np.uint8)]
+    weights += [numpy_helper.from_array(np.full(shape, 0.1, dtype=np.float32), name) for name, shape in _SCALES.items()]
+    return _save(path, nodes, (1, 64), weights)
+
+
+_SCALES: dict[str, tuple[int, ...]] = {"s": (), "sw": (32,), "sb": ()}
+
+
+@pytest.mark.parametrize(
+    ("make", "params", "weight_bytes", "moved"),
+    [
+        (_half, 64 * 32, 2 * 64 * 32, 2 * (64 + 32)),
+        (partial(_quantised, weights_site="body"), 64 * 32 + 32 + 34, 64 * 32 + 4 * 32 + 4 * 34, 4 * (64 + 32)),
+        (partial(_quantised, weights_site="elsewhere"), 64 * 32 + 32 + 34, 64 * 32 + 4 * 32 + 4 * 34, 4 * (64 + 32)),
+    ],
+)
+def test_weights_are_counted_in_their_own_type(
+    make: Callable[[Path], Path], params: int, weight_bytes: int, moved: int, tmp_path: Path
+) -> None:
+    """Those that quantised operators read are weights, too, wherever they are dequantised; zero points are none."""
+    table = profile_files(open_device("fake:cpu"), [make(tmp_path / "m.onnx")], tmp_path / "run", depth=1, rounds=2, runs=4)
+    (layer,) = [row for row in table.level("layer").to_pylist() if json.loads(row["attributes"])["module"] == "body"]
+    assert (layer["params"], layer["bytes"]) == (params, weight_bytes + moved)
 
 
 def test_given_files_are_a_space_of_one_gene(cnn: Path) -> None:
