@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
+from layerclock.plugins import open_device
 from layerclock.profiler.worker import WorkerPool
 
 if TYPE_CHECKING:
@@ -13,10 +15,10 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from layerclock.interfaces import Device, ModelFile
+    from layerclock.interfaces import Device, DeviceOptions, ModelFile
     from layerclock.profiler.measurement import Measurement, Order
 
-__all__ = ["BringsPool", "NetworkWorker", "Pool", "open_pool"]
+__all__ = ["BringsPool", "NetworkWorker", "Pool", "in_float32", "open_pool"]
 
 
 class NetworkWorker(Protocol):
@@ -72,6 +74,21 @@ class BringsPool(Protocol):
     def pool(self, limit_s: float, log: Path, affinity: tuple[int, ...]) -> Pool:
         """As :class:`~layerclock.profiler.worker.WorkerPool` for the device."""
         ...
+
+    def with_options(self, options: DeviceOptions) -> Device:
+        """The same device opened with other options, as :func:`~layerclock.plugins.open_device` opens one that is here."""
+        ...
+
+
+def in_float32(device: Device) -> Device:
+    """The device opened anew for float32, or itself where that is its precision.
+
+    Raises :class:`~layerclock.errors.DeviceUnavailableError` if it has no float32.
+    """
+    if device.options.precision == "float32":
+        return device
+    options = replace(device.options, precision="float32")
+    return device.with_options(options) if isinstance(device, BringsPool) else open_device(device.target.device, options)
 
 
 def open_pool(device: Device, limit_s: float, log: Path, affinity: tuple[int, ...] = ()) -> Pool:

@@ -88,6 +88,10 @@ class FleetDevice:
         """The pool of one sitting; ``log``, in the campaign's folder, tells the campaign from others."""
         return RemotePool(self, limit_s, log, affinity)
 
+    def with_options(self, options: DeviceOptions) -> FleetDevice:
+        """The same device on the same boards, opened with other options. Raises as :func:`open_fleet_device`."""
+        return open_fleet_device(self.finder.cluster, self.finder.device, options, self.finder.only)
+
 
 class RemotePool:
     """As :class:`~layerclock.profiler.worker.WorkerPool`, on the board on which the campaign measures at the moment.

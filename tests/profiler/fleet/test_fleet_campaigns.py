@@ -16,9 +16,11 @@ from layerclock.devices.export import Exporter
 from layerclock.errors import CampaignError, DeviceError, FleetError
 from layerclock.interfaces import DeviceOptions, ModelFile
 from layerclock.plugins import open_device
+from layerclock.profiler.ceilings import measure_ceilings
 from layerclock.profiler.files import profile_files
 from layerclock.profiler.fleet.remote import open_fleet_device
 from layerclock.profiler.plan import make_plan
+from layerclock.profiler.pools import in_float32
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,6 +179,8 @@ def test_networks_that_are_built_anew_or_quantised_there_are_the_desks(
         eager = profile_tiny(open_fleet_device(cluster, "torch:cpu", DeviceOptions()), folder=tmp_path / "torch", **few)
         device = open_fleet_device(cluster, "onnxruntime:cpu", quantised)
         profile_tiny(device, folder=tmp_path / "int8", calibration_inputs=inputs, **few)
+        assert set(measure_ceilings(device, tmp_path / "int8")) == {"flops_per_s", "bytes_per_s"}
+        assert in_float32(device).target == open_device("onnxruntime:cpu").target
     assert [row["status"] for row in eager.level("network").to_pylist()].count("failed") == 0
     assert eager.level("layer").num_rows > 0
     expected = open_device("onnxruntime:cpu", quantised).prepare(replace(model, calibration=inputs))  # type: ignore[attr-defined]
