@@ -126,18 +126,27 @@ def _fix_shapes(model: onnx.ModelProto, batch: int, shapes: dict[str, tuple[int,
     unknown = sorted(shapes.keys() - {value.name for value in inputs})
     if unknown:
         raise ArgumentError(f"the model has no input {unknown[0]!r}", f"its inputs: {', '.join(value.name for value in inputs)}")
-    for value in inputs:
-        axes = value.type.tensor_type.shape.dim
+    for number, value in enumerate(inputs):
+        kind = str(value.type.WhichOneof("value"))
+        if kind != "tensor_type":
+            raise ArgumentError(f"input {value.name!r} is no tensor ({kind})", "export the network with tensors as its inputs")
         asked = shapes.get(value.name)
+        if not value.type.tensor_type.HasField("shape"):
+            if asked is None:
+                raise ArgumentError(f"input {value.name!r} tells no shape", f"give it one, for example: --shape {value.name}={batch}x64")
+            value.type.tensor_type.shape.dim.extend(onnx.TensorShapeProto.Dimension() for _ in asked)
+        axes = value.type.tensor_type.shape.dim
         if asked is not None and len(asked) != len(axes):
             raise ArgumentError(f"input {value.name!r} has {len(axes)} axes, not {len(asked)}", "give as many as it has")
         for position, axis in enumerate(axes):
             fixed = axis.dim_value if axis.HasField("dim_value") and axis.dim_value > 0 else None
             size = asked[position] if asked else fixed or (batch if position == 0 else None)
             if size is None:
-                example = "x".join(str(a.dim_value if a.dim_value > 0 else 1 if n == 0 else 64) for n, a in enumerate(axes))
+                sizes = [a.dim_value if a.dim_value > 0 else batch if n == 0 else 64 for n, a in enumerate(axes)]
                 free = "x".join(str(a.dim_value) if a.dim_value > 0 else a.dim_param or "?" for a in axes)
-                hint = f"fix it, for example: --shape {value.name}={example}"
+                hint = f"fix it, for example: --shape {value.name}={'x'.join(map(str, sizes))}"
+                if number == 0 and sizes[0] != batch:
+                    hint += f" --batch {sizes[0]}"
                 raise ArgumentError(f"input {value.name!r} has the free shape {free}", hint)
             if fixed is not None and size != fixed:
                 raise ArgumentError(
@@ -145,11 +154,12 @@ def _fix_shapes(model: onnx.ModelProto, batch: int, shapes: dict[str, tuple[int,
                 )
             axis.ClearField("dim_param")
             axis.dim_value = size
-    if inputs and inputs[0].type.tensor_type.shape.dim and inputs[0].type.tensor_type.shape.dim[0].dim_value != batch:
-        raise ArgumentError(
-            f"the model's batch is {inputs[0].type.tensor_type.shape.dim[0].dim_value}, not {batch}",
-            "give a --shape of that batch, or profile it with another --batch",
-        )
+    first = inputs[0].type.tensor_type.shape.dim if inputs else []
+    if first and first[0].dim_value != batch:
+        hint = f"profile it with --batch {first[0].dim_value}"
+        if inputs[0].name in shapes:
+            hint += f", or give a --shape of batch {batch}"
+        raise ArgumentError(f"the model's batch is {first[0].dim_value}, not {batch}", hint)
     # Shapes that other sizes led to would contradict the new ones; they are inferred anew.
     del model.graph.value_info[:]
     for value in model.graph.output:

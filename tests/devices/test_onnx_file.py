@@ -115,7 +115,7 @@ def test_a_free_batch_becomes_that_of_the_device(tmp_path: Path) -> None:
         prepared = prepare_model(path, batch)
         assert prepared.layers[0].layer.inputs == (TensorSpec((batch, 3, 8, 8)),)
     assert prepare_model(path, 1).file.digest != prepare_model(path, 4).file.digest
-    with pytest.raises(ArgumentError, match=r"batch is 1, not 4 \(give a --shape of that batch|axis 0 .* is 1 in the model, not 4"):
+    with pytest.raises(ArgumentError, match=r"batch is 1, not 4 \(profile it with --batch 1\)"):
         prepare_model(_two_layers(path), 4)
 
 
@@ -131,6 +131,40 @@ def test_another_free_axis_has_to_be_fixed(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"m\.onnx: input 'x' has the free shape 1x3xHxW \(fix it, for example: --shape x=1x3x64x64\)"):
         prepare_model(path)
     assert prepare_model(path, shapes={"x": (1, 3, 10, 12)}).layers[0].layer.outputs == (TensorSpec((1, 4, 8, 10)),)
+
+
+def test_a_first_axis_that_is_fixed_is_the_batch_to_give(tmp_path: Path) -> None:
+    """Also where another axis is free: what the hint says works."""
+    path = _save(tmp_path / "m.onnx", [helper.make_node("Relu", ["x"], ["y"])], {"x": (TensorProto.FLOAT, (16, "N", 8))})
+    with pytest.raises(ArgumentError, match=r"free shape 16xNx8 \(fix it, for example: --shape x=16x64x8 --batch 16\)"):
+        prepare_model(path)
+    with pytest.raises(ArgumentError, match=r"batch is 16, not 1 \(profile it with --batch 16, or give a --shape of batch 1\)"):
+        prepare_model(path, shapes={"x": (16, 64, 8)})
+    assert prepare_model(path, 16, {"x": (16, 64, 8)}).layers[0].layer.outputs == (TensorSpec((16, 64, 8)),)
+
+
+def _with_input(path: Path, value: onnx.ValueInfoProto, op: str) -> Path:
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([helper.make_node(op, ["x"], ["y"], **({} if op == "Relu" else {"axis": 0}))], "g", [value], [output])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    return path
+
+
+def test_an_input_that_tells_no_shape_takes_any(tmp_path: Path) -> None:
+    path = _with_input(tmp_path / "m.onnx", helper.make_tensor_value_info("x", TensorProto.FLOAT, None), "Relu")
+    with pytest.raises(ArgumentError, match=r"input 'x' tells no shape \(give it one, for example: --shape x=1x64\)"):
+        prepare_model(path)
+    prepared = prepare_model(path, shapes={"x": (1, 4, 5)})
+    assert prepared.layers[0].layer.outputs == (TensorSpec((1, 4, 5)),)
+    assert open_device("onnxruntime:cpu").load(prepared.file).run() > 0
+
+
+def test_an_input_that_is_no_tensor_is_refused(tmp_path: Path) -> None:
+    sequence = helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, (1, 4)))
+    for kind in (sequence, helper.make_optional_type_proto(sequence)):
+        path = _with_input(tmp_path / "m.onnx", helper.make_value_info("x", kind), "ConcatFromSequence")
+        with pytest.raises(ArgumentError, match=r"m\.onnx: input 'x' is no tensor \((sequence|optional)_type\)"):
+            prepare_model(path)
 
 
 @pytest.mark.parametrize(
