@@ -21,6 +21,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # what onnx.load raises on a damaged file
+from onnx.external_data_helper import load_external_data_for_model, load_external_data_for_tensor
 
 from layerclock.atomic import make_folder, write_atomically
 from layerclock.devices.attribution import ANCHORS, SourceGraph
@@ -64,9 +65,10 @@ def prepare_model(path: Path, batch: int = 1, shapes: Mapping[str, tuple[int, ..
         raise ArgumentError(f"depth={depth} names no layer", "depth >= 1")
     try:
         content = path.read_bytes()
-        content += b"".join(hashlib.sha256(beside.read_bytes()).digest() for beside in _weights_beside(path))
-        model = onnx.load(str(path))
-    except (OSError, ValueError, DecodeError) as error:
+        model = onnx.load(str(path), load_external_data=False)
+        content += b"".join(hashlib.sha256(beside.read_bytes()).digest() for beside in _weights_beside(model, path))
+        _read_weights_beside(model, path)
+    except (OSError, ValueError, DecodeError, onnx.checker.ValidationError) as error:
         raise DeviceError(f"cannot read {path} as an ONNX model: {error}", "export it again") from error
     if not model.graph.node:
         raise DeviceError(f"{path} holds no operators", "is it an ONNX model?")
@@ -87,11 +89,25 @@ def prepare_model(path: Path, batch: int = 1, shapes: Mapping[str, tuple[int, ..
     )
 
 
-def _weights_beside(path: Path) -> list[Path]:
+def _weights_beside(model: onnx.ModelProto, path: Path) -> list[Path]:
     """The files in which a large model keeps its weights."""
-    tensors = onnx.load(str(path), load_external_data=False).graph.initializer
-    places = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
+    places = {entry.value for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "location"}
     return [path.parent / place for place in sorted(places)]
+
+
+def _read_weights_beside(model: onnx.ModelProto, path: Path) -> None:
+    """Fill in the weights that stand in other files; as onnx does, but through links, which caches of downloads consist of."""
+    for tensor in model.graph.initializer:
+        place = next((Path(entry.value) for entry in tensor.external_data if entry.key == "location"), None)
+        # Where the model says; what the link beside it leads to is for whoever made the link.
+        if place and len(place.parts) == 1 and (path.parent / place).is_symlink() and (file := (path.parent / place).resolve()).is_file():
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = file.name
+            load_external_data_for_tensor(tensor, str(file.parent))
+            tensor.data_location = onnx.TensorProto.DEFAULT
+            del tensor.external_data[:]
+    load_external_data_for_model(model, str(path.parent))
 
 
 def _keep(model: onnx.ModelProto, prepared: Path) -> None:

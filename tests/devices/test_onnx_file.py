@@ -143,15 +143,16 @@ def test_a_first_axis_that_is_fixed_is_the_batch_to_give(tmp_path: Path) -> None
     assert prepare_model(path, 16, {"x": (16, 64, 8)}).layers[0].layer.outputs == (TensorSpec((16, 64, 8)),)
 
 
-def _with_input(path: Path, value: onnx.ValueInfoProto, op: str) -> Path:
+def _with_input(path: Path, value: onnx.ValueInfoProto, node: onnx.NodeProto) -> Path:
     output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
-    graph = helper.make_graph([helper.make_node(op, ["x"], ["y"], **({} if op == "Relu" else {"axis": 0}))], "g", [value], [output])
+    graph = helper.make_graph([node], "g", [value], [output])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
     return path
 
 
 def test_an_input_that_tells_no_shape_takes_any(tmp_path: Path) -> None:
-    path = _with_input(tmp_path / "m.onnx", helper.make_tensor_value_info("x", TensorProto.FLOAT, None), "Relu")
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, None)
+    path = _with_input(tmp_path / "m.onnx", value, helper.make_node("Relu", ["x"], ["y"]))
     with pytest.raises(ArgumentError, match=r"input 'x' tells no shape \(give it one, for example: --shape x=1x64\)"):
         prepare_model(path)
     prepared = prepare_model(path, shapes={"x": (1, 4, 5)})
@@ -162,7 +163,8 @@ def test_an_input_that_tells_no_shape_takes_any(tmp_path: Path) -> None:
 def test_an_input_that_is_no_tensor_is_refused(tmp_path: Path) -> None:
     sequence = helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, (1, 4)))
     for kind in (sequence, helper.make_optional_type_proto(sequence)):
-        path = _with_input(tmp_path / "m.onnx", helper.make_value_info("x", kind), "ConcatFromSequence")
+        node = helper.make_node("ConcatFromSequence", ["x"], ["y"], axis=0)
+        path = _with_input(tmp_path / "m.onnx", helper.make_value_info("x", kind), node)
         with pytest.raises(ArgumentError, match=r"m\.onnx: input 'x' is no tensor \((sequence|optional)_type\)"):
             prepare_model(path)
 
@@ -217,6 +219,38 @@ def test_whole_number_inputs_run(device: str, tmp_path: Path) -> None:
     prepared = prepare_model(path, shapes={"ids": (1, 5)}, depth=1)
     assert prepared.file.sites == ("embed", "head")
     assert open_device(device).load(prepared.file).run() > 0
+
+
+def _with_weights_beside(folder: Path) -> Path:
+    folder.mkdir()
+    model = onnx.load(str(_two_layers(folder / "m.onnx")))
+    onnx.save(model, str(folder / "m.onnx"), save_as_external_data=True, location="m.bin", size_threshold=0)
+    return folder / "m.onnx"
+
+
+def test_weights_beside_may_be_a_link_as_in_caches_of_downloads(tmp_path: Path) -> None:
+    path = _with_weights_beside(tmp_path / "snapshot")
+    expected = prepare_model(path).file.path.read_bytes()
+    for name, blob in (("m.bin", "4f5e"), ("m.onnx", "0a1b")):
+        (path.parent / name).rename(tmp_path / blob)
+        (path.parent / name).symlink_to(f"../{blob}")
+    assert prepare_model(path).file.path.read_bytes() == expected
+    (tmp_path / "4f5e").unlink()
+    with pytest.raises(DeviceError, match=r"m\.onnx as an ONNX model: .*m\.bin"):
+        prepare_model(path)
+
+
+@pytest.mark.parametrize("place", ["../secret.bin", "{folder}/secret.bin", "link/secret.bin"])
+def test_weights_in_other_folders_are_refused(place: str, tmp_path: Path) -> None:
+    path = _with_weights_beside(tmp_path / "model")
+    (path.parent / "m.bin").rename(tmp_path / "secret.bin")
+    (path.parent / "link").symlink_to(tmp_path)
+    model = onnx.load(str(path), load_external_data=False)
+    for entry in (entry for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "location"):
+        entry.value = place.format(folder=tmp_path)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(DeviceError, match=r"m\.onnx as an ONNX model"):
+        prepare_model(path)
 
 
 def test_the_given_file_is_left_alone_and_the_prepared_one_is_kept(tmp_path: Path) -> None:
