@@ -100,7 +100,9 @@ class SourceGraph:
         self.weights = {weights.name for weights in graph.initializer}
         self._constants = set(self.weights)
         for node in graph.node:  # in order: what is computed from constants alone, a runtime computes once
-            if all(tensor in self._constants for tensor in node.input if tensor) and "Random" not in node.op_type:
+            # What holds operators of its own, a branch or a loop, reads more than its inputs.
+            plain = "Random" not in node.op_type and not any(attribute.HasField("g") for attribute in node.attribute)
+            if plain and all(tensor in self._constants for tensor in node.input if tensor):
                 self._constants.update(node.output)
         self.outputs = [value.name for value in graph.output]
         self.inputs = [value.name for value in graph.input if value.name not in self.weights]

@@ -33,14 +33,15 @@ def layers_of(source: SourceGraph, sites: Sequence[str], model: str, batch: int)
     placed = []
     for site, nodes in inside.items():
         made = {tensor for node in nodes for tensor in node.output}
-        read = dict.fromkeys(tensor for node in nodes for tensor in node.input if tensor and tensor not in made)
+        read = dict.fromkeys(tensor for node in nodes for tensor in _reads(node) if tensor not in made)
         fed = [tensor for tensor in read if not source.is_constant(tensor)]
-        elsewhere = {t for other, others in inside.items() if other != site for node in others for t in node.input} | set(source.outputs)
+        elsewhere = {t for other, others in inside.items() if other != site for node in others for t in _reads(node)} | set(source.outputs)
         given = [tensor for node in nodes for tensor in node.output if tensor in elsewhere]
         anchor = next((node for node in nodes if node.op_type in ANCHORS), nodes[0])
         counts = [source.macs(node.name) for node in nodes]
         weights = _weights(source, nodes)
         unshaped = sum(tensor not in source.shapes for tensor in [*fed, *given]) + sum(not _has_width(spec) for spec in weights)
+        unshaped += sum(bool(_bodies(node)) for node in nodes)  # how often a loop moves what it holds, nobody knows
         layer = Layer(
             op=anchor.op_type,
             inputs=tuple(source.shapes[tensor] for tensor in fed if tensor in source.shapes),
@@ -56,13 +57,30 @@ def layers_of(source: SourceGraph, sites: Sequence[str], model: str, batch: int)
     return tuple(placed)
 
 
+def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    return [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+
+
+def _inside(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """The operators in the bodies of a branch or loop, and in theirs."""
+    return [one for body in _bodies(node) for inner in body.node for one in (inner, *_inside(inner))]
+
+
+def _reads(node: onnx.NodeProto) -> list[str]:
+    """The tensors that an operator reads of the network, also those that only its bodies name."""
+    own = {value.name for body in _bodies(node) for value in (*body.input, *body.initializer)}
+    taken = [tensor for body in _bodies(node) for inner in body.node for tensor in _reads(inner)]
+    own |= {tensor for body in _bodies(node) for inner in body.node for tensor in inner.output}
+    return [tensor for tensor in dict.fromkeys([*node.input, *taken]) if tensor and tensor not in own]
+
+
 def _weights(source: SourceGraph, nodes: Sequence[onnx.NodeProto]) -> list[TensorSpec]:
     """The trained weights that operators read, also through what makes constants of them (a dequantisation), wherever that stands.
 
     What makes constants alone reads none: its weights are its reader's.
     """
     found: dict[str, TensorSpec] = {}
-    pending = [node for node in nodes if not all(map(source.is_constant, filter(None, node.output)))]
+    pending = [one for node in nodes if not all(map(source.is_constant, filter(None, node.output))) for one in (node, *_inside(node))]
     seen = {node.name for node in pending}
     while pending:
         node = pending.pop()

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["PreparedModel", "module_path", "prepare_model", "weights_file"]
 
 # Part of the cache key: raise it when the prepared file changes for the same model.
-_PREPARE_VERSION = 2
+_PREPARE_VERSION = 3
 # A protobuf file ends at 2 GiB; larger weights stand in a file beside it.
 _LARGEST_BYTES = 1_800_000_000
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
@@ -258,5 +258,14 @@ def _name_nodes(model: onnx.ModelProto, depth: int) -> list[str]:
         name = "/".join([site, *path[depth:], node.op_type])
         used[name] += 1
         node.name = name if used[name] == 1 else f"{name}_{used[name]}"
+        _name_inside(node)
         site_of_tensor |= dict.fromkeys(node.output, site)
     return list(sites)
+
+
+def _name_inside(node: onnx.NodeProto) -> None:
+    """Name the operators of a branch or loop after it, as parts of it: a runtime may take it to pieces."""
+    bodies = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    for number, inner in enumerate(inner for body in bodies for inner in body.node):
+        inner.name = f"{node.name}/{inner.op_type}_{number}"
+        _name_inside(inner)

@@ -48,8 +48,8 @@ def test_a_provider_s_options_are_part_of_the_target_and_not_of_the_session(tiny
     assert device.load(tiny_model).run() > 0
 
 
-def _event(category: str, name: str, microseconds: int, provider: str = "") -> dict[str, Any]:
-    return {"cat": category, "name": name, "dur": microseconds, "args": {"op_name": "Conv", "provider": provider}}
+def _event(category: str, name: str, microseconds: int, provider: str = "", op: str = "Conv", began: int = 0) -> dict[str, Any]:
+    return {"cat": category, "name": name, "ts": began, "dur": microseconds, "args": {"op_name": op, "provider": provider}}
 
 
 def test_a_device_s_time_is_that_of_its_kernels_and_not_of_the_launch(tmp_path: Path) -> None:
@@ -72,3 +72,24 @@ def test_a_device_s_time_is_that_of_its_kernels_and_not_of_the_launch(tmp_path: 
     path.write_text(json.dumps([*run, run[0], run[3]]))
     with pytest.raises(DeviceError, match=r"profile is incomplete: \['a'\]"):  # and not 0 us in its second run
         read_profile(path, 2, on_host=False)
+
+
+def test_what_runs_inside_a_loop_is_time_of_the_loop(tmp_path: Path) -> None:
+    """Also where loops stand in loops, and on a device, whose kernels are inside."""
+    path = tmp_path / "profile.json"
+    device = "CUDAExecutionProvider"
+    run = [
+        _event("Node", "a_kernel_time", 5, device, began=0),
+        _event("Kernel", "first", 1),
+        _event("Node", "inner_kernel_time", 2, device, began=13),
+        _event("Kernel", "second", 30),
+        _event("Node", "nested_kernel_time", 6, device, op="If", began=12),
+        _event("Node", "inner_kernel_time", 2, device, began=19),
+        _event("Kernel", "second", 31),
+        _event("Node", "loop_kernel_time", 20, device, op="Loop", began=10),
+    ]
+    path.write_text(json.dumps(run))
+    assert read_profile(path, 1, on_host=True).samples_us == {"a": [5.5], "loop": [20.5]}
+    profile = read_profile(path, 1, on_host=False)
+    assert profile.samples_us == {"a": [1.0], "loop": [61.0]}
+    assert profile.operation == {"a": "Conv", "loop": "Loop"}

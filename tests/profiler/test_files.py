@@ -17,6 +17,7 @@ from layerclock.datasets.table import read_table
 from layerclock.devices.onnx_file import prepare_model
 from layerclock.errors import ArgumentError, CampaignError, DeviceError, SpaceError
 from layerclock.interfaces import DeviceOptions
+from layerclock.network import TensorSpec
 from layerclock.plugins import open_device
 from layerclock.profiler.campaign import profile
 from layerclock.profiler.files import FileSpace, profile_files
@@ -140,6 +141,40 @@ def test_several_broken_files_cost_the_others_nothing(cnn: Path, tmp_path: Path)
     assert [row["status"] == "failed" for row in profiled([*broken, cnn]).level("network").to_pylist()] == [True] * 4 + [False]
     with pytest.raises(CampaignError, match=r"no network could be profiled: ONNX Runtime cannot load"):
         profiled(broken)
+
+
+def _branch(name: str, op: str, condition: str, output: str) -> onnx.NodeProto:
+    """Of what ``a`` holds, ``op`` or the negative; operators inside are called as those outside."""
+    value = helper.make_tensor_value_info("inside", TensorProto.FLOAT, [1, 64])
+    bodies = [helper.make_graph([helper.make_node(one, ["a"], ["inside"], "/body/Relu")], one, [], [value]) for one in (op, "Neg")]
+    return helper.make_node("If", [condition], [output], name, then_branch=bodies[0], else_branch=bodies[1])
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_operators_of_branches_belong_to_the_branch(name: str, tmp_path: Path) -> None:
+    """Also where the runtime knows which is taken, and takes the branch to pieces."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"], "/body/MatMul"),
+        helper.make_node("Relu", ["m"], ["a"], "/body/Relu"),
+        helper.make_node("ReduceSum", ["a"], ["s"], "/choice/ReduceSum", keepdims=0),
+        helper.make_node("Greater", ["s", "least"], ["c"], "/choice/Greater"),
+        _branch("/free/If", "Sigmoid", "c", "f"),
+        _branch("/known/If", "Tanh", "yes", "k"),
+        helper.make_node("Add", ["f", "k"], ["y"], "/end/Add"),
+    ]
+    weights = [
+        _random("w", 64, 64),
+        numpy_helper.from_array(np.array(1, dtype=np.float32), "least"),
+        numpy_helper.from_array(np.array(True), "yes"),
+    ]
+    prepared = prepare_model(_save(tmp_path / "m.onnx", nodes, (1, 64), weights), depth=1)
+    layers = {one.site: one.layer for one in prepared.layers}
+    assert layers["free"].inputs == (TensorSpec((), "bool"), TensorSpec((1, 64)))
+    assert dict(layers["free"].attributes)["unshaped"] == 1
+    times = open_device(name).load(prepared.file).kernel_times(3)
+    # OpenVINO fuses the branch that is known into what follows it.
+    assert {kernel.site for kernel in times.kernels} | {"known"} == {"body", "choice", "free", "known", "end"}
+    assert times.samples_ns.shape == (3, len(times.kernels))
 
 
 def test_files_of_equal_names_or_none_are_refused(cnn: Path, tmp_path: Path) -> None:
