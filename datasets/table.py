@@ -149,6 +149,13 @@ class LatencyTable:
         """The rows of one level: ``layer``, ``kernel`` or ``network``."""
         return self.rows.filter(pc.equal(self.rows["level"], level))
 
+    def file_of(self, network: Mapping[str, Any]) -> str:
+        """The name of the file that a network's row tells of, without its ending; empty in a table of another space than files."""
+        if not self.space.startswith("onnx:"):
+            return ""
+        # A single file is no choice, and the row does not tell it; the names of several cannot be told apart in the space's.
+        return str(json.loads(network["attributes"] or "{}").get("model", self.space.removeprefix("onnx:")))
+
     def to_pandas(self, level: str | None = None) -> pd.DataFrame:
         """The rows (of one level) as a data frame."""
         frame: pd.DataFrame = (self.rows if level is None else self.level(level)).to_pandas()

@@ -116,8 +116,7 @@ def _kernel_name(row: Row) -> str:
 
 
 def _network_name(one: TableInput, row: Row, position: int) -> str:
-    named = one.table.space.removeprefix("onnx:").split(",")
-    if one.table.space.startswith("onnx:") and row["genome"] and row["genome"][0] < len(named):
-        return str(named[row["genome"][0]])
+    if name := one.table.file_of(row):
+        return name
     size = "" if row["macs"] is None else f", {number(row['macs'] / 1e6, 'M MACs', 3)}"
     return f"network {position + 1}{size}"

@@ -41,6 +41,18 @@ def test_a_model_is_broken_down_in_words(model: Path, tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "mine" / "table.parquet").exists(), "without -o, beside where it was called"
 
 
+def test_a_comma_in_a_file_s_name_is_part_of_the_name(model: Path, tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a,b.onnx", "zz.onnx")]
+    for file in files:
+        file.write_bytes(model.read_bytes())
+    words = ("profile", *map(str, files), "--device", "fake:cpu", "--rounds", "2", "--runs", "5", "-o", str(tmp_path / "run"), "-q")
+    said = run(*words).stdout
+    assert [line.split()[0] for line in said.splitlines()[2:4]] == ["a,b", "zz"]
+    run("report", str(tmp_path / "run"), "-o", str(tmp_path / "page.html"))
+    page = (tmp_path / "page.html").read_text()
+    assert [f'"name":"{name}","role"' in page for name in ("a,b", "zz", "a", "b")] == [True, True, False, False]
+
+
 def test_a_model_is_broken_down_as_data(model: Path, tmp_path: Path) -> None:
     words = ("profile", str(model), "--device", "fake:cpu", "--rounds", "2", "--runs", "5", "-o", str(tmp_path / "run"), "--json")
     document = json.loads(run(*words).stdout)

@@ -79,7 +79,7 @@ def breakdown(table: LatencyTable) -> None:
     for row in table.level("network").to_pylist():
         measured = row["latency_us"] is not None
         cells.append((
-            table.space.removeprefix("onnx:").split(",")[row["genome"][0]],
+            table.file_of(row),
             f"{row['latency_us'] / 1e3:.3f}" if measured else "-",
             f"{row['interval_low_us'] / 1e3:.3f}..{row['interval_high_us'] / 1e3:.3f}" if measured else "-",
             "-" if row["energy_mj"] is None else f"{row['energy_mj']:.1f}",
