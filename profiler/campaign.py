@@ -20,7 +20,7 @@ from layerclock.profiler.summary import summarise
 from layerclock.space import SiteIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import numpy.typing as npt
 
@@ -49,6 +49,7 @@ def profile(
     retry_failed: bool = False,
     export: Callable[[npt.ArrayLike], ModelFile] | None = None,
     calibration_inputs: Path | None = None,
+    ceilings: Callable[[], Mapping[str, float]] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> LatencyTable:
     """Measure sub-networks of ``space`` on ``device`` and return the latency table, also written to ``folder``.
@@ -66,8 +67,9 @@ def profile(
     as failed, with the reason, and only tried again with ``retry_failed``. ``affinity`` binds those processes to
     processors. ``export`` makes the model of a genome where the space's ``build`` is not to be used. ``calibration_inputs`` is an
     ``.npz`` of real inputs by name, [n, ...] each, that a device which quantises networks looks at; without it the space's own
-    (:class:`~layerclock.interfaces.HasRealInputs`), else pseudo-random ones, which do for times, not for accuracy. If ``folder`` already
-    holds this campaign, it goes on where it stopped; an interrupted campaign leaves all that was measured.
+    (:class:`~layerclock.interfaces.HasRealInputs`), else pseudo-random ones, which do for times, not for accuracy.
+    ``ceilings`` is called at the end, while the folder is still this campaign's alone, for the table's ``ceilings``. If ``folder``
+    already holds this campaign, it goes on where it stopped; an interrupted campaign leaves all that was measured.
 
     Raises :class:`ArgumentError`, :class:`~layerclock.errors.CampaignError` (another campaign in the folder, or nothing
     could be measured) and :class:`~layerclock.errors.OutputError`.
@@ -121,6 +123,9 @@ def profile(
             conditions = pool.conditions()
         table = summarise(store, index, conditions)
         table.write(store.table_path)
+        if ceilings:
+            table = replace(table, ceilings=ceilings())
+            table.write(store.table_path)
         return table
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,11 +92,9 @@ def profile_files(
     models = {file.stem: prepare_model(file, device.options.batch, shapes, depth) for file in files}
     space = FileSpace("onnx:" + ",".join(models), models)
     plan = Plan(np.arange(len(models))[:, None], np.zeros((0, 1), dtype=np.int64))
-    table = profile(
+    return profile(
         device, space, folder, networks=len(models), rounds=rounds, runs=runs, budget_s=budget_s, plan=plan, limit_s=limit_s,
         affinity=affinity, retry_failed=retry_failed, export=space.export,
-        calibration_inputs=calibration_inputs, progress=progress,
+        calibration_inputs=calibration_inputs, ceilings=lambda: measure_ceilings(device, Path(folder), limit_s, affinity),
+        progress=progress,
     )  # fmt: skip
-    table = replace(table, ceilings=measure_ceilings(device, Path(folder), limit_s, affinity))
-    table.write(Path(folder) / "table.parquet")
-    return table

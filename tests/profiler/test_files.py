@@ -19,9 +19,11 @@ from layerclock.errors import ArgumentError, CampaignError, DeviceError, SpaceEr
 from layerclock.interfaces import DeviceOptions
 from layerclock.network import TensorSpec
 from layerclock.plugins import open_device
+from layerclock.profiler import files
 from layerclock.profiler.campaign import profile
 from layerclock.profiler.files import FileSpace, profile_files
 from layerclock.profiler.plan import Plan
+from layerclock.profiler.store import CampaignFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,6 +117,19 @@ def test_a_file_is_profiled_layer_by_layer_and_no_kernel_is_lost(name: str, cnn:
     assert set(table.ceilings) == {"flops_per_s", "bytes_per_s"}
     assert all(rate > 1e6 for rate in table.ceilings.values())
     assert table.interference["reference_at_rest_ns"] > 0
+
+
+def test_ceilings_are_measured_while_the_folder_is_the_campaign_s(cnn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another campaign that begins meanwhile would disturb them, and its table would be written over."""
+
+    def refused(*_: object) -> dict[str, float]:
+        with pytest.raises(CampaignError, match="another process is measuring"), CampaignFolder(tmp_path).lock():
+            pass
+        return {"flops_per_s": 1e12}
+
+    monkeypatch.setattr(files, "measure_ceilings", refused)
+    table = profile_files(open_device("fake:cpu"), [cnn], tmp_path, rounds=2, runs=2)
+    assert read_table(tmp_path / "table.parquet").ceilings == table.ceilings == {"flops_per_s": 1e12}
 
 
 def test_a_network_that_really_hangs_or_is_refused_costs_its_own_row(cnn: Path, endless: Path, tmp_path: Path) -> None:
