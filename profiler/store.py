@@ -133,7 +133,8 @@ class CampaignFolder:
         """
         busy = CampaignError(f"another process is measuring into {self.path}", "wait for it, or choose another folder with -o")
         with locked(self.path, busy):
-            for draft in (self.path / "parts").glob(".*"):  # left by a process that was killed while it wrote
+            # Left by a process that was killed while it wrote.
+            for draft in (*(self.path / "parts").glob(".*"), *self.path.glob(".table.parquet.*"), *self.path.glob(".campaign.json.*")):
                 draft.unlink(missing_ok=True)
             yield
 

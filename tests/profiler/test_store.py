@@ -153,9 +153,11 @@ def test_drafts_of_a_killed_process_are_removed_under_the_lock(folder: CampaignF
     folder.add(_measurement(0, 0, 1.0))
     draft = folder.path / "parts" / ".00001-000.parquet.abc"
     draft.write_bytes(b"half of a part")
+    (folder.path / ".table.parquet.abc").write_bytes(b"half of a table")
     assert folder.done().rounds == {0: {0}}
     with folder.lock():
         assert [path.name for path in (folder.path / "parts").iterdir()] == ["00000-000.parquet"]
+        assert not list(folder.path.glob(".table*"))
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 and then nothing", None])
