@@ -54,10 +54,12 @@ def test_a_comma_in_a_file_s_name_is_part_of_the_name(model: Path, tmp_path: Pat
 
 
 def test_a_model_is_broken_down_as_data(model: Path, tmp_path: Path) -> None:
-    words = ("profile", str(model), "--device", "fake:cpu", "--rounds", "2", "--runs", "5", "-o", str(tmp_path / "run"), "--json")
+    words = ("profile", str(model), "--device", "fake:cpu", "--rounds", "2", "--runs", "5", "-o", str(tmp_path / "run"), "--json",
+             "--licence", "CC-BY-4.0")  # fmt: skip
     document = json.loads(run(*words).stdout)
     assert document["rows"]["network"] == len(document["networks"]) == 1
     assert document["failed_networks"] == 0
+    assert "CC-BY-4.0" in run("table", "card", str(tmp_path / "run" / "table.parquet")).stdout
     assert set(document["ceilings"]) == {"flops_per_s", "bytes_per_s"}
     for level in ("layer", "kernel"):
         rows = document[f"{level}s"]

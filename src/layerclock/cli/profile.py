@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the choice of networks.")
 @click.option("--max-noise", type=click.FloatRange(min=0), default=0.1, show_default=True,
               help="Exit with 3 if the relative noise floor is above this.")  # fmt: skip
+@click.option("--licence", default="", help="Under which others may use the table, such as CC-BY-4.0; a published table should have one.")
 @fleet_options
 @click.option("--board", "boards", multiple=True, help="On a fleet, measure only on the board of this name; may be repeated.")
 @json_option
@@ -70,7 +72,7 @@ def command(
     networks: int, holdout: int, calibration: int, budget_s: float | None, rounds: int | None, runs: int | None, threads: int,
     batch: int, precision: str, inputs: Path | None, evaluator: str | None, options: tuple[str, ...],
     shapes: tuple[tuple[str, tuple[int, ...]], ...], depth: int, limit_s: float, affinity: tuple[int, ...], retry_failed: bool, seed: int,
-    max_noise: float, boards: tuple[str, ...], as_json: bool, quiet: bool,
+    max_noise: float, licence: str, boards: tuple[str, ...], as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Measure sub-networks of a space, given ONNX models, or composite networks into a latency table.
 
@@ -141,6 +143,10 @@ def command(
         if evaluator and space:
             more |= accuracy_figures(device, space, evaluator, tables[folder])
     paths = {own / "table.parquet": table for own, table in tables.items()}
+    if licence:
+        paths = {path: replace(table, provenance=replace(table.provenance, licence=licence)) for path, table in paths.items()}
+        for path, table in paths.items():
+            table.write(path)
     if as_json:
         summaries = [_summary(table, path) | more | (breakdown_json(table) if models else {}) for path, table in paths.items()]
         print_json(summaries[0] if len(device_names) == 1 else summaries)
