@@ -24,6 +24,7 @@ _FLAGS = (
     "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "fphp", "asimdhp", "sve", "sve2", "i8mm", "bf16",
 )  # fmt: skip
 _CGROUP = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def _read(path: Path | str) -> str:
@@ -75,7 +76,7 @@ def conditions() -> dict[str, str]:
         "affinity": ",".join(map(str, usable)),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "turbo_off": _read("/sys/devices/system/cpu/intel_pstate/no_turbo"),
-        "cgroup_cpu_max": _read(_CGROUP / "cpu.max") or _read(_CGROUP / "cpu/cpu.cfs_quota_us"),
+        "cgroup_cpu_max": _cpu_max(),
         "load_average": " ".join(f"{load:.2f}" for load in os.getloadavg()),
     }
     return {name: value for name, value in facts.items() if value}
@@ -112,13 +113,26 @@ def _steal_s() -> float | None:
     return int(lines[0][8]) / os.sysconf("SC_CLK_TCK") / processors if processors > 0 and len(lines[0]) > 8 else None
 
 
+def _groups() -> list[Path]:
+    """This process's control group and those around it, each of which may have limits of its own; of version 1 the root alone."""
+    own = next((line.removeprefix("0::") for line in _read(_OWN_CGROUP).splitlines() if line.startswith("0::")), "/")
+    if ".." in Path(own).parts:  # it lies outside of what can be seen from here
+        return [_CGROUP]
+    folder = _CGROUP / own.strip("/")
+    return [folder, *(around for around in folder.parents if around == _CGROUP or _CGROUP in around.parents)]
+
+
+def _cpu_max() -> str:
+    limits = [limit for group in _groups() if (limit := _read(group / "cpu.max"))]
+    return next(
+        (limit for limit in limits if not limit.startswith("max")), limits[0] if limits else _read(_CGROUP / "cpu/cpu.cfs_quota_us")
+    )
+
+
 def _throttled_s() -> float | None:
-    for file, unit in ((_CGROUP / "cpu.stat", {"throttled_usec": 1e-6}), (_CGROUP / "cpu/cpu.stat", {"throttled_time": 1e-9})):
-        for line in _read(file).splitlines():
-            name, _, value = line.partition(" ")
-            if name in unit:
-                return int(value) * unit[name]
-    return None
+    told = [(group / "cpu.stat", "throttled_usec", 1e-6) for group in _groups()] + [(_CGROUP / "cpu/cpu.stat", "throttled_time", 1e-9)]
+    found = [int(line.split()[1]) * unit for file, name, unit in told for line in _read(file).splitlines() if line.split()[:1] == [name]]
+    return sum(found) if found else None
 
 
 def _highest(files: list[Path], scale: float) -> float | None:
@@ -137,13 +151,11 @@ def _temperature_c() -> float | None:
 def available_memory_bytes() -> int | None:
     """Memory that new processes can take without swapping, within the control group; None where nobody tells."""
     found = [int(line.split()[1]) * 1024 for line in _read("/proc/meminfo").splitlines() if line.startswith("MemAvailable:")]
-    for limit, usage, stat in (
-        ("memory.max", "memory.current", "memory.stat"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
-    ):
-        texts = [_read(_CGROUP / name) for name in (limit, usage)]
+    version_1 = (_CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
+    for group, limit, usage in (*((group, "memory.max", "memory.current") for group in _groups()), version_1):
+        texts = [_read(group / name) for name in (limit, usage)]
         if all(text.isdigit() for text in texts):
-            cached = [int(line.split()[1]) for line in _read(_CGROUP / stat).splitlines() if line.startswith("inactive_file ")]
+            cached = [int(line.split()[1]) for line in _read(group / "memory.stat").splitlines() if line.startswith("inactive_file ")]
             found.append(max(0, int(texts[0]) - int(texts[1]) + sum(cached)))
     return min(found) if found else None
 

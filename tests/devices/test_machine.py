@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 import platform
+from typing import TYPE_CHECKING
 
 import pytest
 
+from layerclock.devices import machine
 from layerclock.devices.machine import Disturbance, available_memory_bytes, conditions, cpu_fingerprint, peak_resident_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="other systems tell less of their processor")
@@ -54,3 +59,25 @@ def test_memory_is_told_in_bytes() -> None:
     assert peak is not None
     assert 2**20 < peak < 2**42
     assert 0 <= available < 2**46
+
+
+def test_limits_of_the_groups_around_this_process_count_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As systemd lays them out: a service in a slice, either of which may have a quota."""
+    own = tmp_path / "work.slice" / "profile.service"
+    own.mkdir(parents=True)
+    (tmp_path / "self").write_text("4:memory:/elsewhere\n0::/work.slice/profile.service\n")
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    monkeypatch.setattr(machine, "_OWN_CGROUP", tmp_path / "self")
+    for group, throttled in ((own, 250_000), (own.parent, 500_000)):
+        (group / "cpu.stat").write_text(f"usage_usec 9\nthrottled_usec {throttled}\n")
+    (own / "cpu.max").write_text("max 100000")
+    (own.parent / "cpu.max").write_text("150000 100000")
+    (own / "memory.max").write_text("max")
+    (own.parent / "memory.max").write_text("4096")
+    (own.parent / "memory.current").write_text("3000")
+    (own.parent / "memory.stat").write_text("inactive_file 1000\n")
+    assert Disturbance.now().throttled_s == pytest.approx(0.75)
+    assert conditions()["cgroup_cpu_max"] == "150000 100000"
+    assert available_memory_bytes() == 4096 - 3000 + 1000
+    (tmp_path / "self").write_text("0::/../../other\n")
+    assert Disturbance.now().throttled_s is None
