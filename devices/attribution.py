@@ -82,7 +82,7 @@ class SourceGraph:
         graph = model.graph
         self.nodes: dict[str, onnx.NodeProto] = {node.name: node for node in graph.node}
         self.order = {node.name: position for position, node in enumerate(graph.node)}
-        self.producer = {tensor: node.name for node in graph.node for tensor in node.output if tensor}
+        self.producer: dict[str, str] = {tensor: node.name for node in graph.node for tensor in node.output if tensor}
         self.readers: dict[str, list[str]] = {}
         for node in graph.node:
             for tensor in node.input:
@@ -111,11 +111,13 @@ class SourceGraph:
         """The node that ``name`` stands for, or an empty string.
 
         It may be the name of a node, of a tensor that one makes, or of a part of a node that a runtime took to pieces and
-        named after it (OpenVINO's ``<node>/WithoutBiases``), or after its output (``<tensor>.0``).
+        named after it (OpenVINO's ``<node>/WithoutBiases``), or after the network's output that it makes (``<tensor>.0``).
         """
-        for known in (name, re.sub(r"\.\d+$", "", name)):
-            if known in self.nodes or known in self.producer:
-                return known if known in self.nodes else self.producer[known]
+        if name in self.nodes or name in self.producer:
+            return name if name in self.nodes else self.producer[name]
+        output = re.sub(r"\.\d+$", "", name)
+        if output in self.outputs:
+            return self.producer.get(output, "")
         whole = name
         while "/" in whole:
             whole = whole.rpartition("/")[0]

@@ -2,6 +2,7 @@
 
 OpenVINO calls a convolution or product after the last operator that it folded into its weights (a BatchNormalization, a layer's
 scale), and makes convolutions of equal form over the parts of a Split one grouped convolution, called after their Concat.
+Normalisations get a name of its own where their gain and shift change nothing.
 """
 
 from __future__ import annotations
