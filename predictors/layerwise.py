@@ -8,6 +8,7 @@ large one. Then the scale is above one and the overhead below zero, and weights 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,9 @@ _FEWEST_FOR_FETCHING = 30
 _BYTES_A_WEIGHT = 4
 # An overhead below zero may take no more than this share of the smallest network's sum: networks smaller yet have a time, too.
 _MOST_BELOW_ZERO = 0.5
+# A scale fewer standard errors above zero is not told; one so many below zero says that the rows are not these networks'.
+_CLEARLY_ABOVE_ZERO = 2.0
+_CLEARLY_BELOW_ZERO = 5.0
 
 
 def fit_layerwise(table: LatencyTable, space: SearchSpace) -> OnnxPredictor:
@@ -69,7 +73,7 @@ def fit_layerwise(table: LatencyTable, space: SearchSpace) -> OnnxPredictor:
     params = np.array([layer.params for layer in index.vocabulary])
     own_share = np.concatenate([own_share, np.zeros(len(unseen))])
     terms = fit_terms(counts @ row_ms, counts @ params, latency_ms, own_share)
-    if terms.scale <= 0:
+    if terms.scale < 0:
         raise TableError(
             "the networks' end-to-end times do not grow with the sums of their layers: the rows do not tell them",
             "layerclock table check; profile more networks, or fit --kind endtoend",
@@ -160,35 +164,53 @@ def fit_terms(sums_ms: FloatArray, params: npt.ArrayLike, latency_ms: FloatArray
     """Least squares of the relative error of ``latency_ms``, by each network's sum of rows and number of weights, [N] each.
 
     ``own_share`` adds to the leverage: the share of its own samples in the rows that predict a network. Fetching has a term where there
-    are 30 networks, it takes time, and left-out networks become better by it.
+    are 30 networks, it takes time, and left-out networks become better by it. A scale that a few noisy networks do not tell from zero is
+    held at one, as rows are times; it is below zero only where it is so clearly.
     """
     own_share = np.zeros(len(sums_ms)) if own_share is None else own_share
     design = np.column_stack([np.ones_like(sums_ms), sums_ms, _megabytes(params)])
-    plain = _fit_relative(design[:, :2], latency_ms, own_share)
+    plain, scale_in_errors = _fit_relative(design[:, :2], latency_ms, own_share)
+    if -_CLEARLY_BELOW_ZERO < scale_in_errors < _CLEARLY_ABOVE_ZERO:
+        plain = _fit_overhead(sums_ms, latency_ms, own_share)
     if len(design) < _FEWEST_FOR_FETCHING:
         return plain
-    fetching = _fit_relative(design, latency_ms, own_share)
+    fetching, _ = _fit_relative(design, latency_ms, own_share)
     telling = (plain.leverage < _MOST_LEVERAGE) & (fetching.leverage < _MOST_LEVERAGE)
     errors = [float(np.abs(terms.left_out[telling]).sum()) for terms in (plain, fetching)]
     return fetching if min(fetching.fetch_ms_a_mb, fetching.scale) > 0 and errors[1] < errors[0] else plain
 
 
-def _fit_relative(design: FloatArray, latency_ms: FloatArray, own_share: FloatArray) -> Terms:
-    """Least squares of the relative error.
+def _fit_relative(design: FloatArray, latency_ms: FloatArray, own_share: FloatArray) -> tuple[Terms, float]:
+    """Least squares of the relative error, and the scale in standard errors.
 
     The overhead is held at ``-_MOST_BELOW_ZERO`` of the smallest sum where it would be lower, and the rest fitted alone.
     """
     weighted = design / latency_ms[:, None]
     inverse = np.linalg.pinv(weighted)
     coefficients = inverse @ np.ones(len(design))
-    lowest = -_MOST_BELOW_ZERO * design[:, 1].min()
+    lowest = _lowest_overhead_ms(design[:, 1])
     if coefficients[0] < lowest:
         alone = weighted[:, 1:]
         inverse = np.vstack([np.zeros(len(design)), np.linalg.pinv(alone)])
         coefficients = np.concatenate([[lowest], inverse[1:] @ (1 - lowest * weighted[:, 0])])
+    residuals = 1 - weighted @ coefficients
+    error = np.sqrt((residuals**2).sum() / max(1, len(design) - design.shape[1])) * np.linalg.norm(inverse[1])
     leverage = np.einsum("ij,ji->i", weighted, inverse) + own_share
     overhead_ms, scale, *fetch = map(float, coefficients)
-    return Terms(overhead_ms, scale, fetch[0] if fetch else 0.0, 1 - weighted @ coefficients, leverage)
+    # Two networks, or none off: nothing says how far off the scale is.
+    scale_in_errors = scale / float(error) if error > 0 else math.copysign(math.inf, scale)
+    return Terms(overhead_ms, scale, fetch[0] if fetch else 0.0, residuals, leverage), scale_in_errors
+
+
+def _fit_overhead(sums_ms: FloatArray, latency_ms: FloatArray, own_share: FloatArray) -> Terms:
+    """Least squares of the relative error by the overhead alone, at a scale of one."""
+    share = latency_ms**-2.0 / (latency_ms**-2.0).sum()
+    overhead_ms = max(float(share @ (latency_ms - sums_ms)), _lowest_overhead_ms(sums_ms))
+    return Terms(overhead_ms, 1.0, 0.0, 1 - (overhead_ms + sums_ms) / latency_ms, share + own_share)
+
+
+def _lowest_overhead_ms(sums_ms: FloatArray) -> float:
+    return -_MOST_BELOW_ZERO * float(sums_ms.min())
 
 
 def _build(index: SiteIndex, row_ms: FloatArray, measured: npt.NDArray[np.bool_], overhead_ms: float, card: PredictorCard) -> OnnxPredictor:

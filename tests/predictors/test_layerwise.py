@@ -101,6 +101,24 @@ def test_the_time_to_fetch_weights_is_told_where_networks_are_many_and_show_it()
     assert fit_terms(sums_ms, weights_mb * 1e6 / 4, (1.05 * sums_ms - 0.01 * weights_mb + 0.5) * noise).fetch_ms_a_mb == 0
 
 
+def test_a_few_networks_on_a_busy_machine_are_fitted_all_the_same() -> None:
+    # Times that go up and down by half where networks differ by a tenth: the scale is as often below zero as above.
+    below_zero, weights = 0, np.full(14, 1e6)
+    for seed in range(200):
+        generator = np.random.default_rng(seed)
+        sums_ms = generator.uniform(1, 1.1, 14)
+        latency_ms = sums_ms * generator.uniform(1, 2, 14)
+        below_zero += bool(np.polyfit(sums_ms, latency_ms, 1)[0] < 0)
+        terms = fit_terms(sums_ms, weights, latency_ms)
+        assert terms.scale > 0
+        assert (terms.overhead_ms + terms.scale * sums_ms > 0).all()
+    assert below_zero > 50
+    # A scale that is seen is fitted, and one clearly below zero is told.
+    sums_ms = np.linspace(1, 2, 14)
+    assert fit_terms(sums_ms, weights, 0.1 + 1.1 * sums_ms).scale == pytest.approx(1.1)
+    assert fit_terms(sums_ms, weights, 3 - sums_ms).scale < 0
+
+
 def test_fetched_weights_are_part_of_each_layer(fake_table: LatencyTable, tiny_index: SiteIndex, tiny_space: SearchSpace) -> None:
     rows = fake_table.rows.to_pylist()
     networks = [row for row in rows if row["level"] == "network"]
