@@ -32,6 +32,10 @@ class NetworkWorker(Protocol):
         """Return once the network is loaded."""
         ...
 
+    def announce(self, order: Order) -> None:
+        """:meth:`measure` is asked next with this order, once other networks have answered: what is far away may be told already."""
+        ...
+
     def measure(self, order: Order) -> Measurement:
         """Time the loaded network; network and round of the answer are the caller's to fill in."""
         ...

@@ -206,9 +206,16 @@ class Sitting:
                 break
             todo = [number for number in sorted(workers) if number not in self._failed and self._lacks(number, round_number)]
             total = fixed or done + len(todo)
-            for number in np.random.default_rng(round_number).permutation(todo).astype(int).tolist():
+            shuffled: list[int] = np.random.default_rng(round_number).permutation(todo).astype(int).tolist()
+            announced = 0
+            for position, number in enumerate(shuffled):
                 now = monotonic()
-                if now > end:
+                if now <= end:
+                    # The next one is known before this one's answer has travelled; both are measured, whatever the time is then.
+                    for following in shuffled[announced : position + 2]:
+                        workers[following].announce(self._order(following))
+                    announced = position + 2
+                elif position >= announced:
                     return
                 pace_s = (now - begin) / done if done else float("nan")
                 self._report("measure", done, total, min(pace_s * (total - done), end - now) if fixed else end - now)
@@ -232,17 +239,19 @@ class Sitting:
     def _lacks(self, number: int, round_number: int) -> bool:
         return round_number not in self._rounds.get(number, ())
 
-    def _measure_network(self, workers: dict[int, NetworkWorker], number: int, round_number: int) -> None:
-        order = Order(
+    def _order(self, number: int) -> Order:
+        return Order(
             runs=self._record.runs,
             most_runs=_MOST_REPEATS * self._record.runs,
             enough_s=self._pool.limit_s * _REPEATING_SHARE,
             reference_ns=self._seen.at_rest_ns,
             profiled=number < len(self._record.profiled),
         )
+
+    def _measure_network(self, workers: dict[int, NetworkWorker], number: int, round_number: int) -> None:
         for left in reversed(range(_TRIES)):
             try:
-                measurement = workers[number].measure(order)
+                measurement = workers[number].measure(self._order(number))
             except WorkerKilledError as error:
                 if left:
                     self._settle(number, None, workers)

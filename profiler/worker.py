@@ -156,6 +156,9 @@ class Worker:
         device = self._pool.device
         self._send("loading", ("load", device.target.device, device.options, device.target, model))
 
+    def announce(self, order: Order) -> None:
+        """Nothing: on this machine a network must not be run while another one is measured."""
+
     def measure(self, order: Order) -> Measurement:
         """Time the loaded network."""
         self._send("running", ("measure", order))

@@ -213,6 +213,7 @@ class RemoteWorker:
         self._model: ModelFile | None = None
         self._process = ""
         self._loading: tuple[Board, on_board.SentModel, Future[Any]] | None = None
+        self._announced: tuple[Board, Future[Any]] | None = None
 
     def load(self, model: ModelFile) -> None:
         """Begin to load ``model``."""
@@ -225,8 +226,16 @@ class RemoteWorker:
         """Return once the network is loaded. Raises :class:`DeviceError` if it cannot be."""
         self._asked(None)
 
+    def announce(self, order: Order) -> None:
+        """Ask for it now: the board begins when it has answered what it was asked before, while that answer is on its way."""
+        board = self._pool.board()
+        known = self._announced is not None and self._announced[0] == board
+        if self._process == board.described.process and not known:
+            with suppress(MemberLostError):  # then it is asked for when it is waited for
+                self._announced = (board, self._send(board, on_board.measure, order))
+
     def measure(self, order: Order) -> Measurement:
-        """Time the network where the campaign measures now."""
+        """Time the network where the campaign measures now; the answer to what was announced, if that is still the same board."""
         board, value = self._asked(on_board.measure, order)
         measurement: Measurement = value
         return replace(measurement, board=board.member.name)
@@ -240,7 +249,7 @@ class RemoteWorker:
         """Let go of the network."""
         self._model = None
         if self._process or self._loading:
-            self._process, self._loading = "", None
+            self._process, self._loading, self._announced = "", None, None
             self._pool.close_there(self._number)
 
     def _asked(self, function: Callable[..., Answer] | None, *arguments: Any) -> tuple[Board, Any]:
@@ -254,7 +263,8 @@ class RemoteWorker:
                     self._load_on(board, self._model)
                 if function is None:
                     return board, None
-                answer = self._pool.received(board, self._pool.send(board, function, self._pool.opening, self._number, *arguments))
+                future = self._taken(board) if function == on_board.measure else None
+                answer = self._pool.received(board, future or self._send(board, function, *arguments))
             except MemberLostError as error:
                 self._pool.lost(board, error)
                 continue
@@ -263,9 +273,17 @@ class RemoteWorker:
             self._process = ""
         raise WorkerKilledError(f"its board was lost {_LOSSES} times on end", "look at the boards, then try it again with --retry-failed")
 
+    def _taken(self, board: Board) -> Future[Any] | None:
+        """The answer that was announced to come from ``board``; what another one was asked for is lost with it."""
+        announced, self._announced = self._announced, None
+        return announced[1] if announced and announced[0] == board else None
+
+    def _send(self, board: Board, function: Callable[..., Answer], *arguments: Any) -> Future[Any]:
+        return self._pool.send(board, function, self._pool.opening, self._number, *arguments)
+
     def _begin(self, board: Board, model: ModelFile) -> tuple[on_board.SentModel, Future[Any]]:
         sent = self._pool.packed(board, model)
-        future = self._pool.send(board, on_board.load, self._pool.opening, self._number, sent)
+        future = self._send(board, on_board.load, sent)
         self._loading = (board, sent, future)
         return sent, future
 

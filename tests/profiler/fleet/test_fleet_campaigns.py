@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from layerclock.interfaces import DeviceOptions, ModelFile
 from layerclock.plugins import open_device
 from layerclock.profiler.ceilings import measure_ceilings
 from layerclock.profiler.files import profile_files
+from layerclock.profiler.fleet import board as on_board
 from layerclock.profiler.fleet.remote import open_fleet_device
 from layerclock.profiler.plan import make_plan
 from layerclock.profiler.pools import in_float32
@@ -98,6 +99,32 @@ def test_a_network_that_kills_its_process_costs_itself_alone(
     assert len(failed) == 1
     assert "SIGSEGV" in failed[0]
     assert "on b2" in failed[0]
+
+
+def test_the_board_knows_the_next_network_while_an_answer_travels_and_measures_none_twice(
+    fleet: Fleet, profile_tiny: ProfileTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    open_when_fetched: list[int] = []
+    with fleet.cluster() as cluster:
+        submit, result = cluster.submit, cluster.result
+
+        def submitted(function: Callable[..., object], *rest: Any) -> Any:
+            future = submit(function, *rest)
+            if function == on_board.measure:
+                asked.append(future)
+            return future
+
+        def fetched(future: Any, *rest: Any) -> Any:
+            if future in asked:
+                open_when_fetched.append(len(asked) - len(open_when_fetched))
+            return result(future, *rest)
+
+        monkeypatch.setattr(cluster, "submit", submitted)
+        monkeypatch.setattr(cluster, "result", fetched)
+        profile_tiny(open_fleet_device(cluster, "fake:cpu", DeviceOptions()), folder=tmp_path / "run", networks=4, holdout=1, rounds=3)
+    assert open_when_fetched == 3 * [2, 2, 2, 2, 1]
+    assert len(asked) == len(_parts(tmp_path / "run"))
 
 
 def test_campaigns_never_measure_at_once(fleet: Fleet, profile_tiny: ProfileTiny, tmp_path: Path) -> None:
