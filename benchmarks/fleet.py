@@ -97,15 +97,18 @@ def _overhead(folder: Path, quick: bool, wanted: int | None) -> dict[str, float]
         "overhead": median(there.seconds / here.seconds - 1 for here, there in runs),
         "overhead_largest": max(there.seconds / here.seconds - 1 for here, there in runs),
         "overhead_outside_measuring": median((there.outside_s - here.outside_s) / here.seconds for here, there in runs),
+        "local_undisturbed": median(here.undisturbed for here, _ in runs),
+        "fleet_undisturbed": median(there.undisturbed for _, there in runs),
     }
 
 
 @dataclass(frozen=True)
 class _Campaign:
-    """How long one took, and how much of that no network was being measured."""
+    """How long one took, how much of that no network was being measured, and the share of the runs that nothing disturbed."""
 
     seconds: float
     outside_s: float
+    undisturbed: float
 
 
 def _measured(networks: int) -> int:
@@ -182,7 +185,8 @@ def _side_by_side(folder: Path, space: str, networks: int, rounds: int, pairs: i
                 own = folder / f"pair{pair}-{there}"
                 command = _profile(own, space, networks, rounds)
                 seconds = _run([*command, "--fleet", address] if there else command)
-                found[there] = _Campaign(seconds, seconds - lc.read_table(own / "table.parquet").interference["measured_s"])
+                told = lc.read_table(own / "table.parquet").interference
+                found[there] = _Campaign(seconds, seconds - told["measured_s"], told["undisturbed_share"])
             runs.append((found[False], found[True]))
             print(f"pair {pair}: local {found[False]}, fleet {found[True]}", file=sys.stderr, flush=True)
     return runs

@@ -45,7 +45,6 @@ __all__ = [
     "close",
     "close_idle",
     "describe",
-    "has_file",
     "leave",
     "load",
     "measure",
@@ -73,7 +72,7 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class SentFile:
-    """A file on its way: its name on the board, which is the hash of its bytes, and these, unless the board is known to have them."""
+    """A file on its way: its name on the board, which is the hash of its bytes, and these, unless the board is taken to have them."""
 
     name: str
     data: bytes | None
@@ -164,11 +163,6 @@ def describe(device: str, options: DeviceOptions) -> Answer:
         return Answer("fine", Description(opened.target, opened.on_host, conditions(), memory, len(_campaigns), PROCESS))
 
 
-def has_file(name: str) -> bool:
-    """Whether the file of this name is here already."""
-    return _path(name).exists()
-
-
 def _path(name: str) -> Path:
     return cache_folder() / "fleet" / name
 
@@ -176,7 +170,7 @@ def _path(name: str) -> Path:
 def _kept(file: SentFile) -> Answer:
     """Keep a file that was sent; ``absent`` if neither it nor its bytes are here."""
     if file.data is None:
-        return Answer("fine" if has_file(file.name) else "absent")
+        return Answer("fine" if _path(file.name).exists() else "absent")
     data = file.data
     if hashlib.sha256(data).hexdigest() != Path(file.name).stem:
         return Answer("failed", message="a file did not arrive as it was sent", hint="send it again")

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Cluster", "Member", "MemberLostError"]
 
-# How often a waiting desk looks whether the member that it waits for is still there.
-_LOOK_S = 0.5
+# How often a waiting desk looks for a member, and whether the one that works for it is still there.
+_LOOK_S, _LOOK_WHILE_BUSY_S = 0.5, 2.0
 _CONNECT_S = 5
 _BROKEN_BY_DASK = (CancelledError, CommClosedError, KilledWorker)
 _BROKEN = (*_BROKEN_BY_DASK, OSError, RuntimeError)
@@ -132,7 +132,7 @@ class Cluster:
         begin = monotonic()
         while True:
             try:
-                return future.result(timeout=_LOOK_S)
+                return future.result(timeout=_LOOK_WHILE_BUSY_S)
             except Exception as error:
                 if future.status == "error" and not isinstance(error, _BROKEN_BY_DASK):
                     raise FleetError(

@@ -14,7 +14,7 @@ from distributed import Scheduler, Worker
 
 from layerclock.errors import FleetError
 from layerclock.profiler.fleet.board import close_idle
-from layerclock.profiler.fleet.quiet import quiet_dask
+from layerclock.profiler.fleet.quiet import CALM, quiet_dask
 from layerclock.profiler.fleet.safety import Certificates, safe_security
 
 if TYPE_CHECKING:
@@ -124,5 +124,5 @@ def _reason(error: Exception) -> str:
 
 def _live(life: object) -> None:
     quiet_dask()
-    with dask.config.set({"distributed.comm.timeouts.connect": "10s", "distributed.worker.profile.enabled": False}):
+    with dask.config.set({"distributed.comm.timeouts.connect": "10s", **CALM}):
         asyncio.run(life)  # type: ignore[arg-type]

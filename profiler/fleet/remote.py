@@ -42,8 +42,8 @@ __all__ = ["FleetDevice", "RemotePool", "RemoteWorker", "open_fleet_device"]
 _LOSSES = 3
 # A board may serve other campaigns first: what it is asked for may take so many times the limit of one answer, and a bit.
 _QUEUE, _QUEUE_S = 10.0, 30.0
-# Larger models are only sent to a board that says that it has not got them.
-_ASK_FIRST_BYTES = 2**20
+# Larger models are sent to a board once it has said that it lacks one: most campaigns go on, or measure what another one measured.
+_PRESUMED_BYTES = 2**20
 _LEAVE_S = 5.0
 
 
@@ -113,6 +113,7 @@ class RemotePool:
         self._numbers = 0
         self._memory_bytes: int | None = None
         self._on_board: set[tuple[str, str]] = set()
+        self._lacking: set[str] = set()  # processes of boards
         self._closing: deque[Future[Any]] = deque()
 
     def __enter__(self) -> Self:
@@ -175,25 +176,23 @@ class RemotePool:
         return answer
 
     def packed(self, board: Board, model: ModelFile) -> on_board.SentModel:
-        """The model as it is sent, without the bytes that the board has. Raises :class:`MemberLostError`."""
+        """The model as it is sent, without the bytes that the board has, or may have."""
         inputs = self._file(board, model.calibration) if model.calibration else None
         return on_board.SentModel(replace(model, path=Path(), calibration=None), self._file(board, model.path), inputs)
 
     def _file(self, board: Board, path: Path) -> on_board.SentFile:
         data = path.read_bytes()
         name = f"{hashlib.sha256(data).hexdigest()}{path.suffix}"
-        there = (board.described.process, name)
-        if there not in self._on_board and len(data) >= _ASK_FIRST_BYTES:
-            future = self.send(board, on_board.has_file, name)
-            if self._cluster.result(future, self._finder.resource, board.member, _QUEUE * self.limit_s + _QUEUE_S):
-                self._on_board.add(there)
-        known = there in self._on_board
-        self._on_board.add(there)
+        process = board.described.process
+        presumed = len(data) >= _PRESUMED_BYTES and process not in self._lacking
+        known = presumed or (process, name) in self._on_board
+        self._on_board.add((process, name))
         return on_board.SentFile(name, None if known else data)
 
     def forget_files(self, board: Board, sent: on_board.SentModel) -> None:
-        """The board has not got them after all."""
+        """The board has not got them: they are sent next time, and so are others that it may have."""
         self._on_board -= {(board.described.process, file.name) for file in sent.files}
+        self._lacking.add(board.described.process)
 
     def close_there(self, number: int) -> None:
         """Let the board close a network, without waiting for it."""
@@ -295,7 +294,7 @@ class RemoteWorker:
             answer = self._pool.received(board, future)
             if answer.state != "absent":
                 break
-            self._pool.forget_files(board, sent)  # its cache was emptied
+            self._pool.forget_files(board, sent)
         self._value(board, answer)
         self._process = board.described.process
 
