@@ -32,8 +32,8 @@ class NetworkWorker(Protocol):
         """Return once the network is loaded."""
         ...
 
-    def announce(self, order: Order) -> None:
-        """:meth:`measure` is asked next with this order, once other networks have answered: what is far away may be told already."""
+    def announce(self, order: Order) -> bool:
+        """:meth:`measure` is asked with this order once other networks have answered. True if it is under way now, and must be asked."""
         ...
 
     def measure(self, order: Order) -> Measurement:

@@ -211,10 +211,7 @@ class Sitting:
             for position, number in enumerate(shuffled):
                 now = monotonic()
                 if now <= end:
-                    # The next one is known before this one's answer has travelled; both are measured, whatever the time is then.
-                    for following in shuffled[announced : position + 2]:
-                        workers[following].announce(self._order(following))
-                    announced = position + 2
+                    announced = self._announce(workers, shuffled, max(announced, position), position + 2)
                 elif position >= announced:
                     return
                 pace_s = (now - begin) / done if done else float("nan")
@@ -224,6 +221,13 @@ class Sitting:
             if todo:
                 self._noise = self._seen.noise()
         self._report("measure", done, done, 0.0)
+
+    def _announce(self, workers: dict[int, NetworkWorker], shuffled: list[int], begin: int, stop: int) -> int:
+        """Announce what is measured next, from position ``begin`` on; returns the first position that was not taken notice of."""
+        for position, number in enumerate(shuffled[begin:stop], begin):
+            if not workers[number].announce(self._order(number)):
+                return position
+        return min(stop, len(shuffled))
 
     def _watch_rest(self, workers: dict[int, NetworkWorker]) -> None:
         """Learn the reference workload's time at rest before the first run that is judged by it."""

@@ -156,8 +156,9 @@ class Worker:
         device = self._pool.device
         self._send("loading", ("load", device.target.device, device.options, device.target, model))
 
-    def announce(self, order: Order) -> None:
-        """Nothing: on this machine a network must not be run while another one is measured."""
+    def announce(self, order: Order) -> bool:  # noqa: ARG002 - the protocol's signature
+        """False: on this machine nothing is to be done while another network is measured."""
+        return False
 
     def measure(self, order: Order) -> Measurement:
         """Time the loaded network."""

@@ -225,13 +225,17 @@ class RemoteWorker:
         """Return once the network is loaded. Raises :class:`DeviceError` if it cannot be."""
         self._asked(None)
 
-    def announce(self, order: Order) -> None:
+    def announce(self, order: Order) -> bool:
         """Ask for it now: the board begins when it has answered what it was asked before, while that answer is on its way."""
         board = self._pool.board()
-        known = self._announced is not None and self._announced[0] == board
-        if self._process == board.described.process and not known:
-            with suppress(MemberLostError):  # then it is asked for when it is waited for
+        if self._process != board.described.process:
+            return False
+        if self._announced is None or self._announced[0] != board:
+            try:
                 self._announced = (board, self._send(board, on_board.measure, order))
+            except MemberLostError:  # it is asked for when it is waited for
+                return False
+        return True
 
     def measure(self, order: Order) -> Measurement:
         """Time the network where the campaign measures now; the answer to what was announced, if that is still the same board."""

@@ -11,6 +11,7 @@ import pytest
 from layerclock.errors import CampaignError
 from layerclock.interfaces import DeviceOptions
 from layerclock.plugins import open_device
+from layerclock.profiler import sitting
 from layerclock.profiler.campaign import profile
 from layerclock.profiler.plan import Plan, make_plan
 from layerclock.profiler.store import CampaignFolder
@@ -58,6 +59,20 @@ def test_a_budget_too_small_for_anything_says_so_and_a_larger_one_goes_on(profil
         profile_tiny(open_device("fake:cpu"), folder=tmp_path, budget_s=0.001)
     table = profile_tiny(open_device("fake:cpu"), folder=tmp_path, budget_s=36000.0)
     assert len(table.networks()) == 14
+
+
+def test_when_the_budget_is_spent_no_further_network_is_measured(
+    profile_tiny: ProfileTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = [0.0]
+    monkeypatch.setattr(sitting, "monotonic", lambda: monotonic() + passed[0])
+
+    def spend(progress: Progress) -> None:
+        if progress.stage == "measure" and progress.done == 30:
+            passed[0] = 1e6
+
+    profile_tiny(open_device("fake:cpu", DeviceOptions(extra={"coarse": "yes"})), folder=tmp_path, budget_s=36000.0, progress=spend)
+    assert len(list((tmp_path / "parts").iterdir())) == 31
 
 
 def test_what_is_covered_is_told_and_stands_in_the_table(tiny_space: SearchSpace, tiny_index: SiteIndex, tmp_path: Path) -> None:

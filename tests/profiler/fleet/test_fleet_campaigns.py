@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from layerclock.devices.export import Exporter
 from layerclock.errors import CampaignError, DeviceError, FleetError
 from layerclock.interfaces import DeviceOptions, ModelFile
 from layerclock.plugins import open_device
+from layerclock.profiler import sitting
 from layerclock.profiler.ceilings import measure_ceilings
 from layerclock.profiler.files import profile_files
 from layerclock.profiler.fleet import board as on_board
@@ -125,6 +127,22 @@ def test_the_board_knows_the_next_network_while_an_answer_travels_and_measures_n
         profile_tiny(open_fleet_device(cluster, "fake:cpu", DeviceOptions()), folder=tmp_path / "run", networks=4, holdout=1, rounds=3)
     assert open_when_fetched == 3 * [2, 2, 2, 2, 1]
     assert len(asked) == len(_parts(tmp_path / "run"))
+
+
+def test_what_is_under_way_when_the_budget_is_spent_is_kept(
+    fleet: Fleet, profile_tiny: ProfileTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = [0.0]
+    monkeypatch.setattr(sitting, "monotonic", lambda: monotonic() + passed[0])
+
+    def spend(progress: Progress) -> None:
+        if progress.stage == "measure" and progress.done == 7:
+            passed[0] = 1e6
+
+    with fleet.cluster() as cluster:
+        device = open_fleet_device(cluster, "fake:cpu", DeviceOptions())
+        profile_tiny(device, folder=tmp_path / "run", networks=4, holdout=1, budget_s=36000.0, progress=spend)
+    assert len(_parts(tmp_path / "run")) == 9
 
 
 def test_campaigns_never_measure_at_once(fleet: Fleet, profile_tiny: ProfileTiny, tmp_path: Path) -> None:
