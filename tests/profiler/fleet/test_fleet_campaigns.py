@@ -21,6 +21,7 @@ from layerclock.profiler import sitting
 from layerclock.profiler.ceilings import measure_ceilings
 from layerclock.profiler.files import profile_files
 from layerclock.profiler.fleet import board as on_board
+from layerclock.profiler.fleet import remote
 from layerclock.profiler.fleet.remote import open_fleet_device
 from layerclock.profiler.plan import make_plan
 from layerclock.profiler.pools import in_float32
@@ -143,6 +144,34 @@ def test_what_is_under_way_when_the_budget_is_spent_is_kept(
         device = open_fleet_device(cluster, "fake:cpu", DeviceOptions())
         profile_tiny(device, folder=tmp_path / "run", networks=4, holdout=1, budget_s=36000.0, progress=spend)
     assert len(_parts(tmp_path / "run")) == 9
+
+
+def test_a_large_model_is_sent_to_a_board_that_lacks_it_and_no_second_time(
+    fleet: Fleet, profile_tiny: ProfileTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_PRESUMED_BYTES", 0)
+    fleet.board("p1", "fake:cpu", LAYERCLOCK_CACHE=str(tmp_path / "board"))
+    fleet.wait("b2", "p1")
+    sent: list[tuple[str, bool]] = []
+    with fleet.cluster() as cluster:
+        submit = cluster.submit
+
+        def submitted(function: Callable[..., object], arguments: tuple[Any, ...], *rest: Any) -> Any:
+            if function == on_board.load:
+                sent.append((arguments[2].network.name, arguments[2].network.data is not None))
+            return submit(function, arguments, *rest)
+
+        monkeypatch.setattr(cluster, "submit", submitted)
+        device = open_fleet_device(cluster, "fake:cpu", DeviceOptions(), boards=["p1"])
+        few = {"networks": 4, "holdout": 1, "rounds": 2}
+        assert _samples(profile_tiny(device, folder=tmp_path / "one", **few))
+        with_bytes = [name for name, whole in sent if whole]
+        assert len(with_bytes) == len(set(with_bytes)) == 5
+        assert 5 < len(sent) < 10, "the first is found to be missing, and no more than what was under way with it"
+        sent.clear()
+        assert _samples(profile_tiny(device, folder=tmp_path / "two", **few))
+        assert [whole for _, whole in sent] == 5 * [False]
+    fleet.kill("p1")
 
 
 def test_campaigns_never_measure_at_once(fleet: Fleet, profile_tiny: ProfileTiny, tmp_path: Path) -> None:
