@@ -25,8 +25,7 @@ from report import finish, tell
 from scipy.stats import kendalltau
 
 import layerclock as lc
-from layerclock.predictors.encoding import features
-from layerclock.predictors.regressors import REGRESSORS, choose_regressor
+from layerclock.predictors.endtoend import MODELS, EndToEnd
 from layerclock.search.spaces.mobilenetv3 import ofa_mobilenetv3
 
 FloatArray = npt.NDArray[np.float64]
@@ -51,7 +50,7 @@ def main() -> int:
     data = os.environ.get("LAYERCLOCK_DATA")
     if data:
         known, accuracy = _accuracies(Path(data) / "dynast", index)
-        _compare("accuracy", features(index, known), accuracy, samples, draws, figures)
+        _compare("accuracy", index, known, accuracy, samples, draws, figures)
         targets |= {f"accuracy_tau_{n}": (">", tau) for n, tau in THEIR_ACCURACY_TAU.items() if n in samples}
     else:
         print("LAYERCLOCK_DATA is not set: accuracies are left out", file=sys.stderr)
@@ -62,7 +61,7 @@ def main() -> int:
     truth = table.networks("holdout")
     figures["latency_noise_floor_percent"] = 100 * float(np.nanmean(truth.noise_floor))
     figures["latency_tau_of_the_truth_itself"] = _tau_of_the_truth(truth.latency_ms, truth.noise_floor)
-    _compare("latency", features(index, truth.genomes), truth.latency_ms, samples, draws, figures)
+    _compare("latency", index, truth.genomes, truth.latency_ms, samples, draws, figures)
     targets |= {f"latency_tau_{n}": (">=", THEIR_LATENCY_TAU[1 if n == max(SAMPLES) else 0]) for n in samples if n >= 100}
     return finish("endtoend_accuracy", figures, targets, arguments.quick)
 
@@ -82,7 +81,15 @@ def _tau_of_the_truth(values: FloatArray, noise_floor: FloatArray) -> float:
     return float(np.mean([kendalltau(one, values).statistic for one in noisy]))
 
 
-def _compare(name: str, known: FloatArray, values: FloatArray, samples: tuple[int, ...], draws: int, figures: dict[str, float]) -> None:
+def _compare(
+    name: str,
+    index: lc.SiteIndex,
+    genomes: npt.NDArray[np.int64],
+    values: FloatArray,
+    samples: tuple[int, ...],
+    draws: int,
+    figures: dict[str, float],
+) -> None:
     """One line for each number of samples and regressor; the one that cross-validation chooses is the figure."""
     print(f"\n{name}: {len(values)} networks; mean error and Kendall's tau on those that were not samples")
     for number in samples:
@@ -91,13 +98,13 @@ def _compare(name: str, known: FloatArray, values: FloatArray, samples: tuple[in
         for draw in range(draws):
             order = np.random.default_rng(draw).permutation(len(values))
             given, rest = order[:number], order[number:]
-            for label, candidates in (("chosen", tuple(REGRESSORS)), *((one, (one,)) for one in REGRESSORS)):
-                chosen = choose_regressor(known[given], values[given], candidates)
-                predicted = chosen.predict(known[rest])
+            for label, candidates in (("chosen", MODELS), *((one, (one,)) for one in MODELS)):
+                model = EndToEnd.choose(index, genomes[given], values[given], candidates)
+                predicted = model.predict(genomes[rest])
                 error = float(np.abs(predicted / values[rest] - 1).mean())
                 found.setdefault(label, []).append((error, float(kendalltau(predicted, values[rest]).statistic)))
                 if label == "chosen":
-                    picked.append(chosen.name)
+                    picked.append(model.chosen.name)
         for label, each in found.items():
             error, tau = np.mean(each, axis=0)
             note = f"  ({', '.join(picked)})" if label == "chosen" else ""

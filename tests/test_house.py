@@ -96,6 +96,7 @@ HOMES = {
     "pandas": (),
     "yaml": ("datasets/public/ofa_yaml.py", "devices/accelerators/designs.py"),
     "sklearn": (
+        "predictors/additive.py",
         "predictors/regressors.py",
         "predictors/transfer/",
         "predictors/trees.py",
@@ -115,6 +116,7 @@ HOMES = {
     "fsspec": ("datasets/storage.py",),
     "scipy": (
         "datasets/differences.py",
+        "predictors/additive.py",
         "predictors/evaluate.py",
         "predictors/kernelwise.py",
         "predictors/neural/nasflat.py",

@@ -12,7 +12,8 @@ import numpy as np
 from layerclock.errors import PredictorError
 from layerclock.predictors.encoding import masked_one_hot
 from layerclock.predictors.graph import GraphBuilder
-from layerclock.predictors.transfer.covariances import components_of, length_factor
+from layerclock.predictors.matern import add_matern
+from layerclock.predictors.transfer.covariances import LENGTH, components_of
 from layerclock.predictors.transfer.mixture import MEAN_VARIANCE
 from layerclock.predictors.transfer.views import every_genome
 
@@ -141,26 +142,9 @@ def _through_sources(graph: GraphBuilder, models: SourceModels, views: Mapping[s
 
 def _between(graph: GraphBuilder, component: Component, view: str, known: FloatArray, name: str) -> str:
     """Covariances float32[N, K] of networks by their view, and K known ones float64[K, F]; see :meth:`Component.between`."""
-    products = _times(graph, view, known.T, f"{name}_products")
     if component.shape == "linear":
-        return products
-    own = graph.add("Unsqueeze", [_squares(graph, view, f"{name}_own_squares"), _axis(graph, 1)], f"{name}_own_column")
-    theirs = graph.add("Add", [own, graph.constant(f"{name}_their_squares", (known**2).sum(axis=1).astype(np.float32))], f"{name}_squares")
-    doubled = graph.add("Mul", [products, _number(graph, f"{name}_two", 2.0)], f"{name}_doubled")
-    squared = graph.add(
-        "Max", [graph.add("Sub", [theirs, doubled], f"{name}_differences"), _number(graph, f"{name}_zero", 0.0)], f"{name}_squared"
-    )
-    scaled = graph.add(
-        "Mul", [graph.add("Sqrt", [squared], f"{name}_distance"), _number(graph, f"{name}_length", length_factor())], f"{name}_scaled"
-    )
-    third = graph.add(
-        "Mul", [graph.add("Mul", [scaled, scaled], f"{name}_square"), _number(graph, f"{name}_third_of", 1 / 3)], f"{name}_third"
-    )
-    linear = graph.add("Add", [scaled, _number(graph, f"{name}_one", 1.0)], f"{name}_linear")
-    polynomial = graph.add("Add", [linear, third], f"{name}_polynomial")
-    return graph.add(
-        "Mul", [polynomial, graph.add("Exp", [graph.add("Neg", [scaled], f"{name}_minus")], f"{name}_falling")], f"{name}_matern"
-    )
+        return _times(graph, view, known.T, f"{name}_products")
+    return add_matern(graph, view, known, LENGTH, name)
 
 
 def _squares(graph: GraphBuilder, tensor: str, name: str) -> str:

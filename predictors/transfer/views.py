@@ -7,7 +7,6 @@ code; they are used where every network of the space can be listed in the predic
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
@@ -16,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from layerclock.interfaces import HasLiveOperations
-from layerclock.predictors.encoding import add_masked_one_hot, masked_one_hot
+from layerclock.predictors.encoding import add_choice_counts, add_masked_one_hot, masked_one_hot
+from layerclock.predictors.layer_sums import TOTALS, choice_kinds, option_sizes
 from layerclock.predictors.transfer.encodings import encode
 from layerclock.space import SiteIndex, sample
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from layerclock.interfaces import SearchSpace
-    from layerclock.network import Layer
     from layerclock.predictors.graph import GraphBuilder
     from layerclock.space import GenomeArray
 
@@ -62,7 +61,6 @@ class Views:
     space: SearchSpace
     index: SiteIndex
     sums: FloatArray
-    stages: int
     kinds: FloatArray
     staged: FloatArray
     portable: bool
@@ -75,8 +73,7 @@ class Views:
         index = SiteIndex.of(space)
         listed = every_genome(index)
         own_graphs = isinstance(space, HasLiveOperations) and listed is not None
-        sums, stages = _sums(index)
-        bare = cls(space, index, sums, stages, *_kinds(index), not own_graphs, {}, {})
+        bare = cls(space, index, option_sizes(index), *choice_kinds(index), not own_graphs, {}, {})
         drawn = sample(index, _DRAWN, np.random.default_rng(0)) if listed is None or len(listed) > _DRAWN else listed
         centre, scale = {}, {}
         for name, raw in bare._raw(drawn).items():
@@ -107,18 +104,18 @@ class Views:
     def _of(self, genomes: GenomeArray) -> dict[str, FloatArray]:
         hot = masked_one_hot(self.index, genomes)
         sums = self.sums[self.index.options(genomes)].sum(axis=1)
-        totals = sums[:, :_TOTALS]
+        totals = sums[:, :TOTALS]
         return {
             "one-hot": hot,
             "choices": np.column_stack([hot @ self.kinds, totals[:, :3]]),
             "staged-choices": hot @ self.staged,
             "sizes": np.column_stack([np.log1p(totals), totals[:, 2]]),
-            "stages": sums[:, _TOTALS:],
+            "stages": sums[:, TOTALS:],
         }
 
     def add_to(self, graph: GraphBuilder) -> dict[str, str]:
         """Add the views to a graph: by name, the names of tensors float32[N, F]. Only where they are ``portable``."""
-        hot = add_masked_one_hot(graph, self.index)
+        hot = add_masked_one_hot(graph, add_choice_counts(graph, self.index))
         options = graph.options(self.index.radix, self.index.offsets, "options")
         table = graph.constant("option_sums", self.sums.astype(np.float32))
         axis = graph.constant("sites_axis", np.array([1], dtype=np.int64))
@@ -128,7 +125,7 @@ class Views:
             chosen = graph.constant(f"{name}_columns", np.arange(first, last, dtype=np.int64))
             return graph.add("Gather", [sums, chosen], name, axis=1)
 
-        totals = columns("totals", 0, _TOTALS)
+        totals = columns("totals", 0, TOTALS)
         one = graph.constant("unit", np.array(1, dtype=np.float32))
         logarithms = graph.add("Log", [graph.add("Add", [totals, one], "totals_and_one")], "log_totals")
         counts = graph.add("MatMul", [hot, graph.constant("kinds", self.kinds.astype(np.float32))], "choice_counts")
@@ -137,7 +134,7 @@ class Views:
             "choices": graph.add("Concat", [counts, columns("leading", 0, 3)], "choices_raw", axis=1),
             "staged-choices": graph.add("MatMul", [hot, graph.constant("staged", self.staged.astype(np.float32))], "staged_counts"),
             "sizes": graph.add("Concat", [logarithms, columns("depth", 2, 3)], "sizes_raw", axis=1),
-            "stages": columns("stages_raw", _TOTALS, self.sums.shape[1]),
+            "stages": columns("stages_raw", TOTALS, self.sums.shape[1]),
         }
         found = {}
         for name, tensor in raw.items():
@@ -145,43 +142,3 @@ class Views:
             factor = graph.constant(f"{name}_factor", (1 / self.scale[name]).astype(np.float32))
             found[name] = graph.add("Mul", [graph.add("Sub", [tensor, centre], f"{name}_centred"), factor], f"{name}_view")
         return found
-
-
-# The columns of the sums: MACs, parameters, layers and activations (in units of their means over a space's layers), in all and by stage.
-_TOTALS = 4
-
-
-def _sums(index: SiteIndex) -> tuple[FloatArray, int]:
-    """What each option adds, float64[T, 4 + 3 stages]; a stage is the layers of one output resolution."""
-    layers = [*index.vocabulary, None]
-    sizes = np.array(
-        [[0.0] * _TOTALS if one is None else [one.macs, one.params, 1, sum(spec.elements for spec in one.outputs)] for one in layers]
-    )
-    sizes[:, [0, 1, 3]] /= np.maximum(sizes[:-1, [0, 1, 3]].mean(axis=0), 1.0)
-    plane = [0 if one is None else _plane(one) for one in layers]
-    stages = sorted(set(plane[:-1]), reverse=True)
-    staged = [(np.array(plane) == stage)[:, None] * sizes[:, [0, 2, 3]] for stage in stages]
-    return np.column_stack([sizes, *staged])[index.option_layer], len(stages)
-
-
-def _kinds(index: SiteIndex) -> tuple[FloatArray, FloatArray]:
-    """Which columns of the one-hot encoding are one choice of genes of one kind, and which are so in one stage: 0 or 1, [columns, K]."""
-    names = [re.sub(r"\d+", "#", gene.name) for gene in index.genes]
-    stage = [
-        tuple(sorted({_plane(layer) for site in index.sites if gene in site.genes for layer in site.layers if layer is not None}))
-        for gene in index.genes
-    ]
-    found = []
-    for keys in (names, list(zip(names, stage, strict=True))):
-        number: dict[tuple[object, object], int] = {}
-        columns = [
-            number.setdefault((key, choice), len(number)) for key, gene in zip(keys, index.genes, strict=True) for choice in gene.choices
-        ]
-        found.append((np.array(columns)[:, None] == np.arange(len(number))).astype(np.float64))
-    return found[0], found[1]
-
-
-def _plane(layer: Layer) -> int:
-    """Pixels of a layer's output: layers with equally many are one stage."""
-    shape = layer.outputs[0].shape
-    return prod(shape[2:]) if len(shape) > 2 else 1

@@ -15,12 +15,12 @@ from layerclock.datasets.schema import SCHEMA
 from layerclock.errors import ArgumentError, PredictorError, TableError
 from layerclock.network import Layer
 from layerclock.plugins import load_space
-from layerclock.predictors.encoding import add_masked_one_hot, features, masked_one_hot
-from layerclock.predictors.endtoend import fit_endtoend
+from layerclock.predictors.encoding import add_choice_counts, add_masked_one_hot, features, masked_one_hot
+from layerclock.predictors.endtoend import MODELS, EndToEnd, fit_endtoend
 from layerclock.predictors.evaluate import evaluate
 from layerclock.predictors.fitting import fit
 from layerclock.predictors.graph import GraphBuilder
-from layerclock.predictors.regressors import REGRESSORS, choose_regressor
+from layerclock.predictors.regressors import REGRESSORS, Candidate, choose_regressor
 from layerclock.space import Gene, Site, SiteIndex, sample
 
 if TYPE_CHECKING:
@@ -57,15 +57,15 @@ def shared_gene_index() -> SiteIndex:
     return SiteIndex((width, kernel, depth), sites)
 
 
-@pytest.mark.parametrize("model", list(REGRESSORS))
+@pytest.mark.parametrize("model", MODELS)
 def test_the_file_answers_what_scikit_learn_answers(
     model: str, fake_table: LatencyTable, tiny_index: SiteIndex, genomes: npt.NDArray[np.int64]
 ) -> None:
     known = fake_table.networks()
     predictor = fit(fake_table, kind=f"endtoend:model={model}")
-    chosen = choose_regressor(features(tiny_index, known.genomes), known.latency_ms, (model,))
-    assert predictor.card.model == chosen.name == model
-    assert predictor.predict(genomes).latency_ms == pytest.approx(chosen.predict(features(tiny_index, genomes)), rel=2e-3)
+    fitted = EndToEnd.choose(tiny_index, known.genomes, known.latency_ms, (model,))
+    assert predictor.card.model == fitted.chosen.name == model
+    assert predictor.predict(genomes).latency_ms == pytest.approx(fitted.predict(genomes), rel=2e-3)
 
 
 def test_any_regressor_of_scikit_learn_plugs_in(fake_table: LatencyTable, tiny_space: SearchSpace, tiny_index: SiteIndex) -> None:
@@ -95,9 +95,10 @@ class _Constant(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # untyped
 def test_cross_validation_chooses_what_errs_least_and_the_cheapest_of_equals() -> None:
     generator = np.random.default_rng(0)
     given = generator.uniform(0, 1, (80, 6))
-    linear = choose_regressor(given, 1 + given @ np.arange(6.0))
+    candidates = {name: Candidate(make, given) for name, make in REGRESSORS.items()}
+    linear = choose_regressor(candidates, 1 + given @ np.arange(6.0))
     assert linear.name == "ridge"
-    curved = choose_regressor(given, 1 + np.sin(6 * given[:, 0]) ** 2 + given[:, 1] * given[:, 2])
+    curved = choose_regressor(candidates, 1 + np.sin(6 * given[:, 0]) ** 2 + given[:, 1] * given[:, 2])
     assert curved.name != "ridge"
     assert curved.errors[curved.name] <= min(curved.errors.values()) * 1.02 + 0.0005
     assert np.abs(curved.left_out / (1 + np.sin(6 * given[:, 0]) ** 2 + given[:, 1] * given[:, 2]) - 1).mean() == pytest.approx(
@@ -132,7 +133,7 @@ def test_the_masked_one_hot_of_the_graph_is_that_of_numpy(name: str, predictor: 
     # A weighted sum with weights of no common measure is equal only if every column is.
     weights = rng.uniform(0.5, 1.5, int(index.cardinality.sum())).astype(np.float32)
     graph = GraphBuilder()
-    one_hot = add_masked_one_hot(graph, index)
+    one_hot = add_masked_one_hot(graph, add_choice_counts(graph, index))
     weighted = graph.add("MatMul", [one_hot, graph.constant("weights", weights)], "weighted")
     columns = graph.sum_columns(one_hot, "columns")
     model = graph.finish(weighted, columns, replace(predictor.card, genes=index.genes))
