@@ -186,12 +186,16 @@ def _written(regressor: EndToEnd, table: LatencyTable, networks: NetworkTimes) -
 
 def _separable(regressor: EndToEnd, seen: npt.NDArray[np.bool_]) -> Callable[[GenomeArray], FloatArray]:
     """Of a linear regressor: latency, choices that the fit has seen, and all choices, float64[N, 3] of genomes int64[N, G]."""
-    index = regressor.index
+    index, chosen = regressor.index, regressor.chosen
     by_option, constant = regressor.option_values() if regressor.additive else (None, 0.0)
 
     def told(genomes: GenomeArray) -> FloatArray:
-        hot = masked_one_hot(index, genomes)
-        values = regressor.predict(genomes) if by_option is None else by_option[index.options(genomes)].sum(axis=1) + constant
+        encoded = features(index, genomes)  # not rounded to float32: what is rounded is no sum of parts
+        hot = encoded[:, :-2]
+        if by_option is None:
+            values = np.ravel(chosen.estimator.predict(encoded)) * chosen.scale + chosen.offset
+        else:
+            values = by_option[index.options(genomes)].sum(axis=1) + constant
         return np.column_stack([values, hot @ seen, hot.sum(axis=1)])
 
     return told

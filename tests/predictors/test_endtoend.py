@@ -194,6 +194,27 @@ def test_no_answer_is_below_half_of_the_fastest_network(model: str, fake_table: 
     assert (told.latency_ms <= told.upper_ms).all()
 
 
+@pytest.mark.parametrize("model", ["additive", "additive-matern"])
+@pytest.mark.parametrize("name", ["nas-bench-201", "transformer", "ncf", "bert"])
+def test_sums_of_layers_are_written_for_spaces_of_all_kinds(model: str, name: str, fake_table: LatencyTable) -> None:
+    space = load_space(name)
+    index = SiteIndex.of(space)
+    table = _with_latencies(fake_table, index, space.name, 40, 1.5)
+    known, new = table.networks(), sample(index, 500, np.random.default_rng(5))
+    fitted = EndToEnd.choose(index, known.genomes, known.latency_ms, (model,))
+    lowest_ms = 0.5 * float(known.latency_ms.min())
+    told = fit_endtoend(table, space, model).predict(new).latency_ms
+    assert told == pytest.approx(np.maximum(fitted.predict(new), lowest_ms), rel=1e-3)
+
+
+@pytest.mark.parametrize("model", ["ridge", "additive"])
+def test_what_is_linear_is_looked_up(model: str, fake_table: LatencyTable) -> None:
+    """Ten times faster than encoding every genome, which the file would then hold the constants of."""
+    fitted = fit(fake_table, kind=f"endtoend:model={model}")
+    assert b"masked_one_hot" not in fitted.model
+    assert b"masked_one_hot" in fit(fake_table, kind="endtoend:model=svr").model
+
+
 def test_sizes_that_lie_on_a_threshold_of_a_tree_take_one_branch(fake_table: LatencyTable) -> None:
     """The sizes of NAS-Bench-201 are evenly spaced: what lies between two of them is often a third one."""
     space = load_space("nas-bench-201")
