@@ -30,6 +30,8 @@ __all__ = ["METADATA_KEY", "OnnxPredictor", "PredictorCard", "is_kernelwise", "l
 
 METADATA_KEY = "layerclock"
 _FORMAT = 1
+# Genomes computed at once: any number of them takes no more memory than so many, and most of that stays in caches.
+_BLOCK = 8192
 _MOST_BYTES = 2 * 2**30  # protobuf's own limit
 _OUTPUTS = ["latency_ms", "lower_ms", "upper_ms", "coverage"]
 
@@ -169,14 +171,16 @@ class OnnxPredictor:
         if not len(checked):
             nothing = np.zeros(0)
             return Predictions(nothing, nothing, nothing, nothing)
+        blocks = [checked[start : start + _BLOCK] for start in range(0, len(checked), _BLOCK)]
         try:
-            outputs = self._session.run(_OUTPUTS, {"genomes": np.ascontiguousarray(checked)})
+            answers = [self._session.run(_OUTPUTS, {"genomes": block}) for block in blocks]
         except Exception as error:  # the binding raises classes of its own that share no public base
             first = str(error).strip().splitlines()[0]
             raise PredictorError(f"the predictor cannot be computed: {first}", "its file is damaged: fit it again") from error
-        if any(np.shape(values) != (len(checked),) for values in outputs) or not np.isfinite(outputs[0]).all():
-            raise PredictorError(f"the predictor does not answer {len(checked)} genomes with as many numbers", "fit it again")
-        return Predictions(*(np.asarray(values, dtype=np.float64) for values in outputs))
+        for block, outputs in zip(blocks, answers, strict=True):
+            if any(np.shape(values) != (len(block),) for values in outputs) or not np.isfinite(outputs[0]).all():
+                raise PredictorError(f"the predictor does not answer {len(block)} genomes with as many numbers", "fit it again")
+        return Predictions(*(np.concatenate(values, dtype=np.float64) for values in zip(*answers, strict=True)))
 
     def _in_order(self, genomes: Any) -> npt.ArrayLike:
         """What was given, or of a data frame whose columns are called as the genes are, these in the predictor's order."""

@@ -27,6 +27,8 @@ __all__ = ["Choice", "Gene", "GenomeArray", "Site", "SiteIndex", "sample"]
 Choice = int | float | str
 GenomeArray = npt.NDArray[np.int64]
 
+_SIDE_BY_SIDE = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Gene:
@@ -249,12 +251,22 @@ def check_genomes(genomes: npt.ArrayLike, cardinality: npt.NDArray[np.int64], na
         raise GenomeError(f"genomes have dtype {array.dtype}", "a genome holds the positions of its choices, as integers")
     checked = np.ascontiguousarray(array, dtype=np.int64)
     # As unsigned numbers, those below zero are beyond every cardinality: one pass over the genomes.
-    if len(checked) and (checked.view(np.uint64).max(axis=0) >= cardinality.astype(np.uint64)).any():
+    if len(checked) and (_largest(checked.view(np.uint64)) >= cardinality.astype(np.uint64)).any():
         row, gene = map(int, np.argwhere((checked < 0) | (checked >= cardinality))[0])
         raise GenomeError(
             f"genome {row}: gene {gene} ({names[gene]}) is {checked[row, gene]}", f"its values run from 0 to {cardinality[gene] - 1}"
         )
     return checked
+
+
+def _largest(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The columns' maxima, [G] of [N, G]: of 64 rows side by side first, as numpy is twice as fast on long rows."""
+    together = len(values) // _SIDE_BY_SIDE
+    whole, rest = values[: together * _SIDE_BY_SIDE], values[together * _SIDE_BY_SIDE :]
+    if together:
+        rest = np.vstack([whole.reshape(together, -1).max(axis=0).reshape(_SIDE_BY_SIDE, -1), rest])
+    largest: npt.NDArray[np.uint64] = rest.max(axis=0)
+    return largest
 
 
 def sample(index: SiteIndex, number: int, rng: np.random.Generator, exclude: npt.ArrayLike | None = None) -> GenomeArray:

@@ -185,6 +185,17 @@ def test_a_genome_of_another_space_is_refused_in_words(genomes: npt.ArrayLike, m
         index.check(genomes)
 
 
+@pytest.mark.parametrize("row", [0, 63, 64, 150, 199])
+@pytest.mark.parametrize("wrong", [-1, 3, 2**62])
+def test_one_wrong_genome_among_many_is_found(row: int, wrong: int) -> None:
+    index = SiteIndex((Gene("a", (0, 1)), Gene("b", (0, 1, 2)), Gene("c", (0, 1))), ())
+    genomes = np.ones((200, 3), dtype=np.int64)
+    assert index.check(genomes) is not None
+    genomes[row, 1] = wrong
+    with pytest.raises(GenomeError, match=rf"genome {row}: gene 1 \(b\) is {wrong} "):
+        index.check(genomes)
+
+
 def test_any_integers_are_accepted_as_a_genome(tiny_index: SiteIndex) -> None:
     genes = len(tiny_index.genes)
     assert tiny_index.check([[1] * genes]).dtype == np.int64

@@ -38,7 +38,7 @@ def test_the_mean_is_that_of_the_covariance(curved: int) -> None:
     *scales, noise = regressor._weights(columns, values)
 
     def covariance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        among = 10.0 + scales[0] * one[:, :3] @ other[:, :3].T + scales[1] * one[:, 3:] @ other[:, 3:].T
+        among: np.ndarray = 10.0 + scales[0] * one[:, :3] @ other[:, :3].T + scales[1] * one[:, 3:] @ other[:, 3:].T
         return among + scales[2] * matern(one[:, :3], other[:, :3], MATERN_LENGTH) if curved else among
 
     expected = covariance(new, columns) @ np.linalg.solve(covariance(columns, columns) + noise * np.eye(7), values)
@@ -60,13 +60,15 @@ def test_the_slope_of_the_evidence_is_its_derivative() -> None:
     columns, values = _problem(20)
     among = np.array([columns[:, :3] @ columns[:, :3].T, columns[:, 3:] @ columns[:, 3:].T, np.eye(20)])
     expected = np.array([-1.0, -1.0, -4.0])
-    for start in ([-1.0, -1.0, -4.0], [0.5, -6.0, -2.0]):
-        off = check_grad(
-            lambda at: additive._cost(at, among, values, expected)[0],
-            lambda at: additive._cost(at, among, values, expected)[1],
-            np.array(start),
-        )
-        assert off < 1e-3
+
+    def cost(at: np.ndarray) -> float:
+        return additive._cost(at, among, values, expected)[0]
+
+    def slope(at: np.ndarray) -> np.ndarray:
+        return additive._cost(at, among, values, expected)[1]
+
+    assert check_grad(cost, slope, expected) < 1e-3
+    assert check_grad(cost, slope, np.array([0.5, -6.0, -2.0])) < 1e-3
 
 
 def test_the_group_that_tells_the_values_weighs_most() -> None:

@@ -42,7 +42,7 @@ def shared() -> SiteIndex:
 
 def test_a_choice_counts_at_every_layer_where_it_matters(shared: SiteIndex) -> None:
     sums = LayerSums.of(shared)
-    every = np.indices(shared.cardinality).reshape(3, -1).T
+    every = np.indices(tuple(shared.cardinality.tolist())).reshape(3, -1).T
     counted = _group(sums, sums.table[shared.options(every)].sum(axis=1), CHOICES)
     told = np.isfinite(_group(sums, sums.scale[None], CHOICES)[0])
     assert (_group(sums, sums(every), CHOICES)[:, ~told] == 0).all()
@@ -80,7 +80,8 @@ def test_layers_whose_sizes_resemble_each_other_stand_for_each_other(number: int
 
     def logs(layer: Layer) -> np.ndarray:
         read, written = (sum(spec.elements for spec in specs) for specs in (layer.inputs, layer.outputs))
-        return np.log1p(np.array([layer.macs, layer.params, read, written], dtype=float))
+        found: np.ndarray = np.log1p(np.array([layer.macs, layer.params, read, written], dtype=float))
+        return found
 
     spread = np.array([logs(layer) for layer in tiny_index.vocabulary]).std(axis=0)
 

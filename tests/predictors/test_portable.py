@@ -134,6 +134,19 @@ def test_a_genome_of_another_space_is_refused(
         predictor.predict(change(sample(tiny_index, 3, np.random.default_rng(0))))
 
 
+def test_many_genomes_are_answered_in_blocks_and_in_order(predictor: OnnxPredictor, tiny_index: SiteIndex) -> None:
+    genomes = np.random.default_rng(0).integers(0, tiny_index.cardinality, (20_000, len(tiny_index.genes)))
+    told = predictor.predict(genomes)
+    for rows in (slice(0, 5), slice(8190, 8195), slice(19_995, 20_000)):
+        few = predictor.predict(genomes[rows])
+        for name in ("latency_ms", "lower_ms", "upper_ms", "coverage"):
+            assert getattr(told, name)[rows] == pytest.approx(getattr(few, name), rel=1e-6)
+    assert told.latency_ms.shape == told.coverage.shape == (20_000,)
+    genomes[15_000, 2] = 99
+    with pytest.raises(GenomeError, match="genome 15000: gene 2"):
+        predictor.predict(genomes)
+
+
 def test_a_genome_can_be_told_by_names(predictor: OnnxPredictor, tiny_index: SiteIndex) -> None:
     config = {"stage2.depth": 4, "stage2.block4.kernel": 7, "stage1.block1.expand": 6}
     assert np.array_equal(predictor.encode(config), tiny_index.encode(config))
