@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from layerclock.predictors.graph import GraphBuilder
     from layerclock.space import SiteIndex
 
-__all__ = ["add_choice_counts", "add_features", "add_masked_one_hot", "features", "masked_one_hot"]
+__all__ = ["add_features", "add_masked_one_hot", "features", "masked_one_hot"]
 
 
 def features(index: SiteIndex, genomes: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -55,23 +55,21 @@ def masked_one_hot(index: SiteIndex, genomes: npt.ArrayLike) -> npt.NDArray[np.f
     return hot
 
 
-def add_masked_one_hot(graph: GraphBuilder, choice_counts: str) -> str:
-    """Add the same to a graph that has the choices' counts; returns the name of its tensor, float32[N, total number of choices]."""
-    return graph.add("Min", [choice_counts, graph.constant("at_most", np.array(1, dtype=np.float32))], "masked_one_hot")
-
-
-def add_choice_counts(graph: GraphBuilder, index: SiteIndex) -> str:
-    """Add to a graph at how many sites each choice is made and matters; returns the name, float32[N, total number of choices]."""
+def add_masked_one_hot(graph: GraphBuilder, index: SiteIndex) -> str:
+    """Add the same to a graph; returns the name of its tensor, float32[N, total number of choices]."""
     gene, value = _columns(index)
     options = graph.options(index.radix[:, index.pair_site], index.offsets[index.pair_site] + index.pair_start, "pairs")
     relevance = graph.constant("relevance", index.relevance.astype(np.float32))
     relevant = graph.add("Gather", [relevance, options], "relevant", axis=0)
+    # A gene is active if it matters at any of its sites: count those sites for each column's gene, and cut at one.
     sites_of_column = (index.pair_gene[:, None] == gene[None, :]).astype(np.float32)
     times = graph.add("MatMul", [relevant, graph.constant("sites_of_column", sites_of_column)], "times_relevant")
+    one = graph.constant("at_most", np.array(1, dtype=np.float32))
+    active = graph.add("Min", [times, one], "active")
     chosen = graph.add("Gather", ["genomes", graph.constant("gene_of_column", gene)], "chosen", axis=1)
     equal = graph.add("Equal", [chosen, graph.constant("value_of_column", value)], "equal")
     hot = graph.add("Cast", [equal], "hot", to=TensorProto.FLOAT)
-    return graph.add("Mul", [hot, times], "counted_choices")
+    return graph.add("Mul", [hot, active], "masked_one_hot")
 
 
 def _columns(index: SiteIndex) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

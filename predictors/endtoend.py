@@ -13,11 +13,11 @@ import numpy as np
 
 from layerclock.errors import ArgumentError, PredictorError
 from layerclock.predictors.additive import MATERN_LENGTH, AdditiveRegressor
-from layerclock.predictors.encoding import add_choice_counts, add_features, add_masked_one_hot, features, masked_one_hot
+from layerclock.predictors.encoding import add_features, add_masked_one_hot, features, masked_one_hot
 from layerclock.predictors.fitting import calibrated_half_width, make_card, measured_networks, training_networks
-from layerclock.predictors.graph import GraphBuilder
+from layerclock.predictors.graph import FLOAT, GraphBuilder
 from layerclock.predictors.grouping import GroupedSites
-from layerclock.predictors.layer_sums import TOTALS, LayerSums
+from layerclock.predictors.layer_sums import LayerSums
 from layerclock.predictors.matern import add_matern
 from layerclock.predictors.regressors import REGRESSORS, Candidate, Chosen, choose_regressor
 from layerclock.space import SiteIndex
@@ -38,6 +38,7 @@ __all__ = ["MODELS", "EndToEnd", "fit_endtoend"]
 
 # The models that cross-validation chooses among, in order of what an answer costs.
 MODELS = ("additive", *REGRESSORS, "additive-matern")
+_OF_SUMS = ("additive", "additive-matern")
 # Groups of columns whose distance the curved covariance takes: the network's sizes and its choices.
 _CURVED = 2
 # The file computes in float32; what it answers may differ from the fitted regressor's answer by this much.
@@ -51,74 +52,71 @@ class EndToEnd:
     """A regressor of networks, chosen by cross-validation and fitted: ``choose(...)``, then ``model.predict(genomes)``."""
 
     index: SiteIndex
-    sums: LayerSums
     chosen: Chosen
+    sums: LayerSums | None = None
 
     @classmethod
     def choose(
         cls, index: SiteIndex, genomes: npt.ArrayLike, values: FloatArray, names: Sequence[str] = MODELS, estimator: Any = None
     ) -> EndToEnd:
         """The best of ``names`` for ``values`` float64[N] of genomes int64[N, G], or ``estimator`` alone; raises what the regressors do."""
-        sums, known = LayerSums.of(index), features(index, genomes)
+        known = features(index, genomes)
         if estimator is not None:
-            return cls(index, sums, choose_regressor({type(estimator).__name__: Candidate(lambda: estimator, known)}, values))
-        layers = sums(genomes)
-        candidates = {name: Candidate(make, known) for name, make in REGRESSORS.items()} | {
-            "additive": Candidate(lambda: AdditiveRegressor(sums.groups), layers),
-            "additive-matern": Candidate(lambda: AdditiveRegressor(sums.groups, _CURVED), layers),
-        }
-        return cls(index, sums, choose_regressor({name: candidates[name] for name in names}, values))
+            return cls(index, choose_regressor({type(estimator).__name__: Candidate(lambda: estimator, known)}, values))
+        candidates = {name: Candidate(make, known) for name, make in REGRESSORS.items()}
+        sums = LayerSums.of(index) if set(names) & set(_OF_SUMS) else None
+        if sums:
+            layers, groups = sums(genomes), sums.groups
+            candidates["additive"] = Candidate(lambda: AdditiveRegressor(groups), layers)
+            candidates["additive-matern"] = Candidate(lambda: AdditiveRegressor(groups, _CURVED), layers)
+        chosen = choose_regressor({name: candidates[name] for name in names}, values)
+        return cls(index, chosen, sums if chosen.name in _OF_SUMS else None)
 
     @property
     def linear(self) -> bool:
         """Whether a value is a weighted sum of what the regressor sees."""
         estimator = self.chosen.estimator
-        return not estimator.curved if self.additive else hasattr(estimator, "coef_")
-
-    @property
-    def additive(self) -> bool:
-        """Whether the regressor sees sums of layers."""
-        return isinstance(self.chosen.estimator, AdditiveRegressor)
+        return not estimator.curved if self.sums else hasattr(estimator, "coef_")
 
     def predict(self, genomes: npt.ArrayLike) -> FloatArray:
         """Values float64[N] of genomes int64[N, G]."""
-        return self.chosen.predict(self.sums(genomes) if self.additive else features(self.index, genomes))
+        return self.chosen.predict(self.sums(genomes) if self.sums else features(self.index, genomes))
 
-    def option_values(self) -> tuple[FloatArray, float]:
-        """Of a regressor of sums of layers, but for what is curved: what each option adds to the value, float64[T], and the constant."""
-        sums, estimator = self.sums, self.chosen.estimator
-        by_column = estimator.coef_ / sums.scale * self.chosen.scale
-        constant = estimator.intercept_ * self.chosen.scale + self.chosen.offset - float(sums.centre @ by_column)
-        return sums.table @ by_column, constant
-
-    def add_to(self, graph: GraphBuilder, choice_counts: str, one_hot: str) -> str:
-        """Add the regressor to a graph of both encodings: the name of its values, float32[N].
+    def add_to(self, graph: GraphBuilder, one_hot: str) -> str:
+        """Add the regressor to a graph of the masked one-hot encoding: the name of its values, float32[N].
 
         Raises :class:`PredictorError` if it cannot be written.
         """
-        if self.additive:
-            by_option, constant = self.option_values()
-            (linear,) = GroupedSites.of_sites(self.index, by_option[:, None]).add_to(graph)
-            summed = graph.add("Add", [linear, graph.constant("summed_constant", np.array(constant, dtype=np.float32))], "summed_ms")
-            return graph.add("Add", [summed, self._add_curved(graph, choice_counts)], "told_ms") if self.chosen.estimator.curved else summed
+        if self.sums:
+            (linear,) = GroupedSites.of_sites(self.index, option_values(self.chosen, self.sums)[:, None]).add_to(graph)
+            return graph.add("Add", [linear, _add_curved(graph, self.chosen, self.sums)], "told_ms") if not self.linear else linear
         encoded = add_features(graph, self.index, one_hot)
         relative = graph.add_estimator(self.chosen.estimator, encoded, int(self.index.cardinality.sum()) + 2)
         scaled = graph.add("Mul", [relative, graph.constant("scale_ms", np.array(self.chosen.scale, dtype=np.float32))], "scaled_ms")
         return graph.add("Add", [scaled, graph.constant("offset_ms", np.array(self.chosen.offset, dtype=np.float32))], "told_ms")
 
-    def _add_curved(self, graph: GraphBuilder, choice_counts: str) -> str:
-        estimator = self.chosen.estimator
-        options = graph.options(self.index.radix, self.index.offsets, "site_options")
-        table = graph.constant("option_totals", self.sums.table[:, :TOTALS].astype(np.float32))
-        totals = graph.sum_columns(graph.add("Gather", [table, options], "totals_by_site", axis=0), "totals")
-        raw = graph.add("Concat", [totals, choice_counts], "curved_raw", axis=1)
-        width = estimator.known_.shape[1]
-        centre = graph.constant("curved_centre", self.sums.centre[:width].astype(np.float32))
-        factor = graph.constant("curved_factor", (1 / self.sums.scale[:width]).astype(np.float32))
-        columns = graph.add("Mul", [graph.add("Sub", [raw, centre], "curved_centred"), factor], "curved_columns")
-        covariances = add_matern(graph, columns, estimator.known_, MATERN_LENGTH, "known_networks")
-        weights = graph.constant("curved_weights", (estimator.curved_coef_ * self.chosen.scale).astype(np.float32))
-        return graph.add("MatMul", [covariances, weights], "curved_ms")
+
+def option_values(chosen: Chosen, sums: LayerSums) -> FloatArray:
+    """Of a regressor of sums of layers, but for what is curved: what each option adds to the value, float64[T]."""
+    by_column = chosen.estimator.coef_ / sums.scale * chosen.scale
+    constant = chosen.estimator.intercept_ * chosen.scale + chosen.offset - float(sums.centre @ by_column)
+    values: FloatArray = sums.table @ by_column + constant / len(sums.index.sites)
+    return values
+
+
+def _add_curved(graph: GraphBuilder, chosen: Chosen, sums: LayerSums) -> str:
+    """What is curved of a regressor of sums of layers, float32[N]."""
+    index, known = sums.index, chosen.estimator.known_
+    options = graph.options(index.radix, index.offsets, "site_options")
+    site = np.repeat(np.arange(len(index.sites)), np.diff(np.append(index.offsets, len(index.option_layer))))
+    at_site = graph.add("Gather", [options, graph.constant("site_of_option", site)], "at_site", axis=1)
+    equal = graph.add("Equal", [at_site, graph.constant("every_option", np.arange(len(site)))], "stands")
+    stands = graph.add("Cast", [equal], "stands_as_number", to=FLOAT)
+    table = graph.constant("curved_table", sums.per_site(known.shape[1]).astype(np.float32))
+    columns = graph.add("MatMul", [stands, table], "curved_columns")
+    covariances = add_matern(graph, columns, known, MATERN_LENGTH, "known_networks")
+    weights = graph.constant("curved_weights", (chosen.estimator.curved_coef_ * chosen.scale).astype(np.float32))
+    return graph.add("MatMul", [covariances, weights], "curved_ms")
 
 
 def fit_endtoend(table: LatencyTable, space: SearchSpace, model: str = "", estimator: Any = None) -> OnnxPredictor:
@@ -136,7 +134,7 @@ def fit_endtoend(table: LatencyTable, space: SearchSpace, model: str = "", estim
         raise ArgumentError(f"there is no model {model!r}", f"models: {', '.join(MODELS)}")
     index = SiteIndex.of(space)
     networks = training_networks(table, space, index)
-    names = (model,) if model else MODELS
+    names = (model,) if model else tuple(name for name in MODELS if name not in _OF_SUMS or LayerSums.affordable(index))
     while True:
         regressor = EndToEnd.choose(index, networks.genomes, networks.latency_ms, names, estimator)
         try:
@@ -160,7 +158,7 @@ def _written(regressor: EndToEnd, table: LatencyTable, networks: NetworkTimes) -
     unseen = measured_networks(table, "calibration")
     unseen_residuals = unseen.latency_ms / answers(unseen.genomes) - 1 if len(unseen) else np.array([])
     half_width = calibrated_half_width(unseen_residuals, residuals, networks.mean_noise)
-    parameters = {f"{name}_error": error for name, error in chosen.errors.items()} | {"lowest_ms": lowest_ms}
+    parameters = {f"{name}_error": error for name, error in chosen.errors.items() if np.isfinite(error)} | {"lowest_ms": lowest_ms}
     card = make_card("endtoend", table, index, networks, half_width, parameters, chosen.name)
     # Coverage: the share of a network's active choices that the fit has seen.
     seen = np.asarray(masked_one_hot(index, networks.genomes).any(axis=0))
@@ -170,9 +168,8 @@ def _written(regressor: EndToEnd, table: LatencyTable, networks: NetworkTimes) -
     if grouped:
         latency, seen_choices, choices = grouped.add_to(graph)
     else:
-        counts = add_choice_counts(graph, index)
-        one_hot = add_masked_one_hot(graph, counts)
-        latency = regressor.add_to(graph, counts, one_hot)
+        one_hot = add_masked_one_hot(graph, index)
+        latency = regressor.add_to(graph, one_hot)
         seen_choices = graph.add("MatMul", [one_hot, graph.constant("seen", seen.astype(np.float32))], "seen_choices")
         choices = graph.sum_columns(one_hot, "choices")
     latency = graph.add("Max", [latency, graph.constant("lowest_ms", np.array(lowest_ms, dtype=np.float32))], "bounded_ms")
@@ -187,7 +184,7 @@ def _written(regressor: EndToEnd, table: LatencyTable, networks: NetworkTimes) -
 def _separable(regressor: EndToEnd, seen: npt.NDArray[np.bool_]) -> Callable[[GenomeArray], FloatArray]:
     """Of a linear regressor: latency, choices that the fit has seen, and all choices, float64[N, 3] of genomes int64[N, G]."""
     index, chosen = regressor.index, regressor.chosen
-    by_option, constant = regressor.option_values() if regressor.additive else (None, 0.0)
+    by_option = option_values(chosen, regressor.sums) if regressor.sums else None
 
     def told(genomes: GenomeArray) -> FloatArray:
         encoded = features(index, genomes)  # not rounded to float32: what is rounded is no sum of parts
@@ -195,7 +192,7 @@ def _separable(regressor: EndToEnd, seen: npt.NDArray[np.bool_]) -> Callable[[Ge
         if by_option is None:
             values = np.ravel(chosen.estimator.predict(encoded)) * chosen.scale + chosen.offset
         else:
-            values = by_option[index.options(genomes)].sum(axis=1) + constant
+            values = by_option[index.options(genomes)].sum(axis=1)
         return np.column_stack([values, hot @ seen, hot.sum(axis=1)])
 
     return told

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-__all__ = ["IR_VERSION", "OPSET", "TREES_OPSET", "GraphBuilder"]
+__all__ = ["FLOAT", "IR_VERSION", "OPSET", "TREES_OPSET", "GraphBuilder"]
 
 # The lowest versions that hold all the operators used here, so that old runtimes can load the file.
 OPSET = 17
 TREES_OPSET = 3
+FLOAT = TensorProto.FLOAT
 IR_VERSION = 8
 
 

@@ -118,7 +118,8 @@ def choose_regressor(candidates: Mapping[str, Candidate], values: FloatArray, se
             for seen, unseen in folds:
                 fitted = clone(candidate.make()).fit(given[seen], standard[seen])
                 predicted[unseen] = np.ravel(fitted.predict(given[unseen])) * scale + offset
-            left_out[name], errors[name] = predicted, float(np.abs(predicted / values - 1).mean())
+            error = float(np.abs(predicted / values - 1).mean())
+            left_out[name], errors[name] = predicted, error if np.isfinite(error) else np.inf
         best = min(errors.values())
         name = next(name for name, error in errors.items() if error <= max(best * (1 + _CLEARLY_BETTER), best + _WORTH))
         fitted = clone(candidates[name].make()).fit(_as_float32(candidates[name].features), standard)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from layerclock.interfaces import HasLiveOperations
-from layerclock.predictors.encoding import add_choice_counts, add_masked_one_hot, masked_one_hot
+from layerclock.predictors.encoding import add_masked_one_hot, masked_one_hot
 from layerclock.predictors.layer_sums import TOTALS, choice_kinds, option_sizes
 from layerclock.predictors.transfer.encodings import encode
 from layerclock.space import SiteIndex, sample
@@ -115,7 +115,7 @@ class Views:
 
     def add_to(self, graph: GraphBuilder) -> dict[str, str]:
         """Add the views to a graph: by name, the names of tensors float32[N, F]. Only where they are ``portable``."""
-        hot = add_masked_one_hot(graph, add_choice_counts(graph, self.index))
+        hot = add_masked_one_hot(graph, self.index)
         options = graph.options(self.index.radix, self.index.offsets, "options")
         table = graph.constant("option_sums", self.sums.astype(np.float32))
         axis = graph.constant("sites_axis", np.array([1], dtype=np.int64))

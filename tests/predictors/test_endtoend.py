@@ -15,7 +15,7 @@ from layerclock.datasets.schema import SCHEMA
 from layerclock.errors import ArgumentError, PredictorError, TableError
 from layerclock.network import Layer
 from layerclock.plugins import load_space
-from layerclock.predictors.encoding import add_choice_counts, add_masked_one_hot, features, masked_one_hot
+from layerclock.predictors.encoding import add_masked_one_hot, features, masked_one_hot
 from layerclock.predictors.endtoend import MODELS, EndToEnd, fit_endtoend
 from layerclock.predictors.evaluate import evaluate
 from layerclock.predictors.fitting import fit
@@ -133,7 +133,7 @@ def test_the_masked_one_hot_of_the_graph_is_that_of_numpy(name: str, predictor: 
     # A weighted sum with weights of no common measure is equal only if every column is.
     weights = rng.uniform(0.5, 1.5, int(index.cardinality.sum())).astype(np.float32)
     graph = GraphBuilder()
-    one_hot = add_masked_one_hot(graph, add_choice_counts(graph, index))
+    one_hot = add_masked_one_hot(graph, index)
     weighted = graph.add("MatMul", [one_hot, graph.constant("weights", weights)], "weighted")
     columns = graph.sum_columns(one_hot, "columns")
     model = graph.finish(weighted, columns, replace(predictor.card, genes=index.genes))
@@ -200,11 +200,13 @@ def test_sums_of_layers_are_written_for_spaces_of_all_kinds(model: str, name: st
     space = load_space(name)
     index = SiteIndex.of(space)
     table = _with_latencies(fake_table, index, space.name, 40, 1.5)
-    known, new = table.networks(), sample(index, 500, np.random.default_rng(5))
+    known, new = table.networks(), np.random.default_rng(5).integers(0, index.cardinality, (500, len(index.genes)))
     fitted = EndToEnd.choose(index, known.genomes, known.latency_ms, (model,))
     lowest_ms = 0.5 * float(known.latency_ms.min())
-    told = fit_endtoend(table, space, model).predict(new).latency_ms
+    predictor = fit_endtoend(table, space, model)
+    told = predictor.predict(new).latency_ms
     assert told == pytest.approx(np.maximum(fitted.predict(new), lowest_ms), rel=1e-3)
+    assert predictor.predict(index.canonical(new)).latency_ms == pytest.approx(told, rel=1e-4), "one network has one answer"
 
 
 @pytest.mark.parametrize("model", ["ridge", "additive"])

@@ -40,19 +40,67 @@ def shared() -> SiteIndex:
     return SiteIndex((width, depth, idle), sites)
 
 
-def test_a_choice_counts_at_every_layer_where_it_matters(shared: SiteIndex) -> None:
+def test_a_choice_counts_at_every_layer_that_it_makes(shared: SiteIndex) -> None:
     sums = LayerSums.of(shared)
     every = np.indices(tuple(shared.cardinality.tolist())).reshape(3, -1).T
     counted = _group(sums, sums.table[shared.options(every)].sum(axis=1), CHOICES)
-    told = np.isfinite(_group(sums, sums.scale[None], CHOICES)[0])
-    assert (_group(sums, sums(every), CHOICES)[:, ~told] == 0).all()
-    for (width, depth, idle), row in zip(every, counted, strict=True):
+    for (width, depth, _), row in zip(every, counted, strict=True):
         expected = np.zeros(7)
-        expected[width] = depth + 1  # in each of the layers that stand
-        expected[2 + depth] = 2  # at both sites that it switches, standing or not
-        assert row[told].tolist() == pytest.approx(expected[told].tolist())
-        assert idle in (0, 1)
-    assert not told[5:].any(), "a gene that changes nothing has nothing to tell"
+        expected[width] = 1 + depth  # the first layer, and those that the depth lets stand
+        expected[:2] += 0.5 * (2 - depth)  # where nothing stands, both widths say so in equal parts
+        # Two depths leave the second layer standing, and two do without the third: they are told apart by both sites together.
+        expected[2:5] = [[1.5, 0.5, 0], [0.5, 1, 0.5], [0, 0.5, 1.5]][depth]
+        expected[5:] = 0.5
+        assert row.tolist() == pytest.approx(expected.tolist())
+    told = np.isfinite(_group(sums, sums.scale[None], CHOICES)[0])
+    assert told.tolist() == [True] * 5 + [False] * 2, "a gene that changes nothing has nothing to tell"
+    assert (_group(sums, sums(every), CHOICES)[:, 5:] == 0).all()
+
+
+@pytest.mark.parametrize("name", ["ncf", "ofa-resnet50", "transformer", "nas-bench-201"])
+def test_genomes_of_one_network_have_one_row(name: str) -> None:
+    index = SiteIndex.of(load_space(name))
+    genomes = np.random.default_rng(0).integers(0, index.cardinality, (500, len(index.genes)))
+    sums = LayerSums.of(index)
+    assert sums(index.canonical(genomes)) == pytest.approx(sums(genomes), abs=1e-9)
+
+
+def _layer(op: str, number: int, macs: int) -> Layer:
+    return Layer(op, (), (), (("number", number),), macs=macs, params=1)
+
+
+def test_what_was_not_drawn_is_told_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_sums, "_DRAWN", 5)
+    many, few = Gene("many", tuple(range(50))), Gene("few", (0, 1))
+    sites = (Site.of("a", (many,), lambda number: _layer("a", number, 7)), Site.of("b", (few,), lambda number: _layer("b", number, 9)))
+    sums = LayerSums.of(SiteIndex((many, few), sites))
+    genomes = np.column_stack([np.arange(50), np.zeros(50, dtype=np.int64)])
+    assert np.linalg.matrix_rank(_group(sums, sums(genomes), ALONE)) >= 49
+
+
+def test_rounding_is_nothing_to_tell() -> None:
+    """Eigenvectors of layers that all resemble each other alike have entries that cancel."""
+    genes = tuple(Gene(f"g{number}", (0, 1, 2)) for number in range(4))
+    sites = [Site.of("fixed0", (), lambda: _layer("other", 0, 5)), Site.of("fixed1", (), lambda: _layer("other", 1, 5))]
+    for place, gene in enumerate(genes):
+        sites.insert(2 * place % 3, Site.of(gene.name, (gene,), lambda choice: _layer("searched", choice, 7)))
+    index = SiteIndex(genes, sites)
+    sums = LayerSums.of(index)
+    assert sums.scale.min() > 1e-6
+    columns = sums(sample(index, 60, np.random.default_rng(1)))
+    assert np.abs(columns).max() < 100
+
+
+def test_a_space_without_layers_has_choices_alone() -> None:
+    gene = Gene("gene", (0, 1))
+    index = SiteIndex((gene,), (Site.of("site", (gene,), lambda _: None),))
+    assert (LayerSums.of(index)([[0], [1]]) == 0).all()
+
+
+def test_tables_of_very_many_options_are_left_alone(tiny_index: SiteIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert LayerSums.affordable(tiny_index)
+    monkeypatch.setattr(layer_sums, "_MOST_CELLS", 100)
+    assert not LayerSums.affordable(tiny_index)
 
 
 def test_sizes_and_layers_are_those_of_the_networks(tiny_index: SiteIndex) -> None:
