@@ -1,7 +1,7 @@
 """The end-to-end predictor: from a network's choices and exact sizes to its latency, by any regressor.
 
 It needs no kernel times, only end-to-end ones: what can be had from any device. Most regressors see the masked one-hot encoding; two see
-what the network's layers add up to (:mod:`~layerclock.predictors.layer_sums`), and need far fewer networks where latency is a sum.
+what the network's layers add up to (:mod:`~layerclock.predictors.layer_sums`), and often need far fewer networks.
 """
 
 from __future__ import annotations
@@ -122,10 +122,10 @@ def _add_curved(graph: GraphBuilder, chosen: Chosen, sums: LayerSums) -> str:
 def fit_endtoend(table: LatencyTable, space: SearchSpace, model: str = "", estimator: Any = None) -> OnnxPredictor:
     """Fit to the profiled networks of ``table``; held-out networks are never looked at.
 
-    ``model`` names one of :data:`MODELS`; by default cross-validation chooses. Or
-    ``estimator`` is any scikit-learn regressor that skl2onnx can write: it is cloned, and sees features float64[N, F] and latencies
-    with mean 0 and standard deviation 1. Intervals are conformal, on the table's networks for calibration or, without them, on
-    the cross-validation's predictions. No answer is below half of the fastest network's latency (``lowest_ms`` in the card).
+    ``model`` names one of :data:`MODELS`; by default cross-validation chooses. Or ``estimator`` is any scikit-learn regressor that skl2onnx
+    can write: it is cloned, and sees features float64[N, F] and latencies with mean 0 and standard deviation 1. Intervals are conformal,
+    on the table's networks for calibration or, without them, on the cross-validation's predictions. No answer is below half of the fastest
+    network's latency (``lowest_ms`` in the card).
 
     Raises :class:`~layerclock.errors.TableError` if the table belongs to another space or has too few networks,
     :class:`ArgumentError` for an unknown model, and :class:`PredictorError` if the regressor cannot be written as ONNX.

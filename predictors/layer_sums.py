@@ -83,7 +83,7 @@ class LayerSums:
             centre = drawn.mean(axis=0)
             # What differs between options may not have been drawn: then its deviation is that of independent sites.
             differs, deviation = _differences(index, columns)
-            spread = np.maximum(drawn.std(axis=0), _ROUNDING * deviation)
+            spread = drawn.std(axis=0)
             spread = np.where(spread > _ROUNDING * np.abs(columns).max(axis=0), spread, deviation) if number in alike else 1.0
             scale = np.where(differs, spread, np.inf)
             length = float(np.sqrt((((drawn - centre) / scale) ** 2).sum(axis=1).mean()))
